@@ -1,10 +1,14 @@
 import { defineConfig } from 'vitest/config'
 
+// Starts nothing by itself: Postgres and S3 start when a test first asks for them, once for the whole run.
+const services = ['test-fixtures/src/services/global-setup.ts']
+
 // One project for each package, so that `npx vitest run --project engine` runs a single one.
 const project = (name: string, extra: Record<string, unknown> = {}) => ({
   test: {
     name,
     include: [`${name}/test/**/*.test.ts`],
+    globalSetup: services,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks' as const,
@@ -21,16 +25,14 @@ export default defineConfig({
       project('sync-server'),
       project('engine'),
       project('desktop', { fileParallelism: false }),
-      {
-        test: {
-          name: 'acceptance',
-          include: ['test/**/*.test.ts'],
-          testTimeout: 300_000,
-          hookTimeout: 180_000,
-          pool: 'forks' as const,
-          fileParallelism: false,
-        },
-      },
+      project('test-fixtures'),
+      project('scripts'),
+      project('acceptance', {
+        include: ['test/**/*.test.ts'],
+        testTimeout: 300_000,
+        hookTimeout: 180_000,
+        fileParallelism: false,
+      }),
     ],
   },
 })

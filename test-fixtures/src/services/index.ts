@@ -1,0 +1,5 @@
+export { available, chromiumPath, leftOutVariable, missing, type Service } from './available.ts'
+export { askBroker, brokerVariable, type S3Connection, ServiceBroker } from './broker.ts'
+export { createDatabase, type PostgresServer, startPostgres, type TestDatabase } from './postgres.ts'
+export { type S3Server, startS3 } from './s3.ts'
+export { testDatabase, testPostgresUrl, testS3 } from './shared.ts'
