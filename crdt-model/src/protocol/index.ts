@@ -1,1 +1,33 @@
-export {}
+import { auditRoutes } from './audit.ts'
+import { changeRoutes } from './changes.ts'
+import { identityRoutes } from './identity.ts'
+import type { Route } from './route.ts'
+import { runRoutes } from './runs.ts'
+import { scheduleRoutes } from './schedules.ts'
+import { serviceRoutes } from './service.ts'
+import { versionRoutes } from './versions.ts'
+
+export * from './audit.ts'
+export * from './changes.ts'
+export * from './frames.ts'
+export * from './identity.ts'
+export * from './ids.ts'
+export * from './limits.ts'
+export * from './roles.ts'
+export * from './route.ts'
+export * from './runs.ts'
+export * from './schedules.ts'
+export * from './service.ts'
+export * from './version.ts'
+export * from './versions.ts'
+
+/** Every route of the server. */
+export const ROUTES: readonly Route[] = [
+  identityRoutes,
+  changeRoutes,
+  versionRoutes,
+  runRoutes,
+  scheduleRoutes,
+  auditRoutes,
+  serviceRoutes,
+].flatMap(group => Object.values(group))

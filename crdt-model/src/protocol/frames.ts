@@ -1,0 +1,240 @@
+import * as cborg from 'cborg'
+import { parse as parseUuid, stringify as stringifyUuid } from 'uuid'
+import { z } from 'zod'
+import { AppError } from '../errors/index.ts'
+import { hash, id, seq } from './ids.ts'
+import { documentKind } from './roles.ts'
+
+/**
+ * The wire of the change log: CBOR sequences (RFC 8742), a header item, then one item for each record, then (from the
+ * server) an end item. A sequence without its end item was cut: what arrived whole counts, the rest is asked for again.
+ *
+ * On the wire ids are 16-byte strings, hashes 32-byte strings and times milliseconds since 1970 UTC; in TypeScript they are
+ * the text forms. Items are deterministic CBOR (RFC 8949 4.2): the same record is always the same bytes.
+ */
+
+export const subject = z.strictObject({
+  /** What a comments document is about; a pipeline document has none. */
+  kind: z.enum(['pipeline', 'draft', 'run', 'report']),
+  id,
+})
+export type Subject = z.infer<typeof subject>
+
+const bytes = z.instanceof(Uint8Array)
+const time = z.number().int().nonnegative()
+
+/** Refusals of a change. `missing_deps` and `actor` can succeed after a sync; the others never. */
+export const refusal = z.enum(['permission', 'invalid', 'quota', 'missing_deps', 'actor'])
+export type Refusal = z.infer<typeof refusal>
+
+export const appendHeader = z.strictObject({
+  v: z.literal(1),
+  device_id: id,
+  /** The device was connected and caught up while these changes were written: typing beside each other marks nothing. */
+  live: z.boolean(),
+})
+export const appendItem = z.strictObject({
+  document_id: id,
+  kind: documentKind,
+  subject: subject.nullable(),
+  /** A draft's base document; null otherwise. */
+  base: id.nullable(),
+  /** One Automerge change, as `getLastLocalChange` gives it. */
+  bytes,
+})
+export const appendVerdict = z.discriminatedUnion('status', [
+  z.strictObject({ status: z.literal('stored'), index: seq, hash, seq }),
+  z.strictObject({
+    status: z.literal('refused'),
+    /** Position in the request, for bytes so broken that they have no hash. */
+    index: seq,
+    hash: hash.nullable(),
+    code: refusal,
+    reason: z.string(),
+  }),
+])
+/** Ends every answer: the workspace's seq after it, and the digest of all heads there when it is known (see changes SPEC). */
+export const endItem = z.strictObject({
+  end: z.literal(true),
+  seq,
+  more: z.boolean(),
+  digest: hash.nullable(),
+})
+
+export const logItem = z.strictObject({
+  seq,
+  document_id: id,
+  kind: documentKind,
+  subject: subject.nullable(),
+  base: id.nullable(),
+  hash,
+  author_id: z.string(),
+  device_id: id,
+  received_at: time,
+  live: z.boolean(),
+  bytes,
+})
+export const snapshotItem = z.strictObject({
+  document_id: id,
+  kind: documentKind,
+  subject: subject.nullable(),
+  base: id.nullable(),
+  /** The document's display name, so that a device lists documents without loading them. */
+  title: z.string(),
+  heads: z.array(hash),
+  /** The greatest seq among its changes. */
+  seq,
+  /** `Automerge.load` accepts it: a document chunk, possibly followed by change chunks. */
+  bytes,
+})
+
+export type AppendHeader = z.infer<typeof appendHeader>
+export type AppendItem = z.infer<typeof appendItem>
+export type AppendVerdict = z.infer<typeof appendVerdict>
+export type EndItem = z.infer<typeof endItem>
+export type LogItem = z.infer<typeof logItem>
+export type SnapshotItem = z.infer<typeof snapshotItem>
+
+const HEX = /^[0-9a-f]{64}$/
+const ID_FIELDS = new Set(['device_id', 'document_id', 'id', 'base'])
+const HASH_FIELDS = new Set(['hash', 'digest'])
+
+const fromHex = (text: string): Uint8Array => {
+  if (!HEX.test(text)) throw new AppError('request.invalid', `Not a hash: ${text.slice(0, 80)}`)
+  const out = new Uint8Array(32)
+  for (let i = 0; i < 32; i++) out[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16)
+  return out
+}
+const HEX_BYTE = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
+const toHex = (given: Uint8Array): string => {
+  let out = ''
+  for (const byte of given) out += HEX_BYTE[byte]
+  return out
+}
+
+type Item = Record<string, unknown>
+
+const toWire = (item: Item): Item => {
+  const out: Item = {}
+  for (const [key, value] of Object.entries(item)) {
+    if (value === null || value === undefined) out[key] = null
+    else if (ID_FIELDS.has(key)) out[key] = parseUuid(value as string)
+    else if (HASH_FIELDS.has(key)) out[key] = fromHex(value as string)
+    else if (key === 'heads') out[key] = (value as string[]).map(fromHex)
+    else if (key === 'subject') out[key] = toWire(value as Item)
+    else out[key] = value
+  }
+  return out
+}
+
+const fromWire = (item: Item): Item => {
+  const out: Item = {}
+  for (const [key, value] of Object.entries(item)) {
+    if (value instanceof Uint8Array && ID_FIELDS.has(key))
+      out[key] = value.length === 16 ? stringifyUuid(value) : value
+    else if (value instanceof Uint8Array && HASH_FIELDS.has(key)) out[key] = toHex(value)
+    else if (key === 'heads' && Array.isArray(value)) {
+      out[key] = value.map(head => (head instanceof Uint8Array ? toHex(head) : head))
+    } else if (key === 'subject' && value !== null && typeof value === 'object')
+      out[key] = fromWire(value as Item)
+    else out[key] = value
+  }
+  return out
+}
+
+/** One item as deterministic CBOR. */
+export const encodeItem = (item: Item): Uint8Array => cborg.encode(toWire(item))
+
+export const encodeSequence = (items: Iterable<Item>): Uint8Array => {
+  const parts: Uint8Array[] = []
+  let length = 0
+  for (const item of items) {
+    const part = encodeItem(item)
+    parts.push(part)
+    length += part.length
+  }
+  const out = new Uint8Array(length)
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}
+
+const DECODE = { strict: true, allowIndefinite: false, rejectDuplicateMapKeys: true, useMaps: false } as const
+
+/**
+ * The first whole item of `buffer` and what follows it, or null when the item is not complete yet.
+ * Throws `request.invalid` for bytes that can never become an item.
+ */
+export const decodeItem = (buffer: Uint8Array): { item: Item; rest: Uint8Array } | null => {
+  if (buffer.length === 0) return null
+  try {
+    const [value, rest] = cborg.decodeFirst(buffer, DECODE)
+    if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array) {
+      throw new AppError('request.invalid', 'An item of the sequence is not a map.')
+    }
+    return { item: fromWire(value as Item), rest }
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    if (error instanceof Error && /unexpected end|not enough data/i.test(error.message)) return null
+    throw new AppError('request.invalid', 'The body is not a CBOR sequence.', { cause: error })
+  }
+}
+
+/** Every item of a whole sequence. Throws `request.invalid` when it is cut or broken; a stream uses `SequenceReader`. */
+export const decodeSequence = (buffer: Uint8Array): Item[] => {
+  const items: Item[] = []
+  let rest = buffer
+  while (rest.length > 0) {
+    const next = decodeItem(rest)
+    if (!next) throw new AppError('request.invalid', 'The sequence is cut: its last item is not whole.')
+    items.push(next.item)
+    rest = next.rest
+  }
+  return items
+}
+
+/** Items out of a byte stream, as they become whole. `finish` tells whether bytes were left over. */
+export class SequenceReader {
+  #pending: Uint8Array = new Uint8Array(0)
+
+  push(chunk: Uint8Array): Item[] {
+    if (this.#pending.length === 0) this.#pending = chunk
+    else {
+      const joined = new Uint8Array(this.#pending.length + chunk.length)
+      joined.set(this.#pending)
+      joined.set(chunk, this.#pending.length)
+      this.#pending = joined
+    }
+    const items: Item[] = []
+    for (let next = decodeItem(this.#pending); next; next = decodeItem(this.#pending)) {
+      items.push(next.item)
+      this.#pending = next.rest
+    }
+    return items
+  }
+
+  finish(): { cut: boolean } {
+    return { cut: this.#pending.length > 0 }
+  }
+}
+
+/** The header and items of an append request; `request.invalid` names the item that is wrong. Bytes are not looked into. */
+export const parseAppend = (body: Uint8Array): { header: AppendHeader; items: AppendItem[] } => {
+  const [first, ...rest] = decodeSequence(body)
+  const header = appendHeader.safeParse(first)
+  if (!header.success) throw invalid('the header', header.error)
+  return {
+    header: header.data,
+    items: rest.map((item, index) => {
+      const parsed = appendItem.safeParse(item)
+      if (!parsed.success) throw invalid(`item ${index}`, parsed.error)
+      return parsed.data
+    }),
+  }
+}
+
+const invalid = (what: string, error: z.ZodError): AppError =>
+  new AppError('request.invalid', `In ${what} of the sequence: ${z.prettifyError(error)}`)

@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { canonicalJson } from '../../src/index.ts'
+import {
+  appendItem,
+  appendVerdict,
+  decodeSequence,
+  encodeSequence,
+  endItem,
+  liveEvent,
+  logItem,
+  newId,
+  PROTOCOL_VERSION,
+  parseAppend,
+  ROUTES,
+  SequenceReader,
+  snapshotItem,
+} from '../../src/protocol/index.ts'
+
+// Change this only together with PROTOCOL_VERSION, or (before the first release) when a wire change is meant.
+const WIRE = { version: 1, hash: '0000000000000000000000000000000000000000000000000000000000000000' }
+
+const schemaOf = (value: unknown) =>
+  value instanceof z.ZodType
+    ? z.toJSONSchema(value, { io: 'input', unrepresentable: 'any' })
+    : (value ?? null)
+
+describe('the wire', () => {
+  it('[WIRE1] a change of any route or frame needs a new protocol version', () => {
+    const described = {
+      routes: ROUTES.map(({ id, method, path, access, params, query, body, reply }) => ({
+        id,
+        method,
+        path,
+        access,
+        params: schemaOf(params),
+        query: schemaOf(query),
+        body: schemaOf(body),
+        reply: schemaOf(reply),
+      })),
+      frames: [appendItem, appendVerdict, endItem, logItem, snapshotItem, liveEvent].map(schemaOf),
+    }
+    const hash = createHash('sha256').update(canonicalJson(described)).digest('hex')
+    expect({ version: PROTOCOL_VERSION, hash }).toEqual(WIRE)
+  })
+
+  it('[WIRE2] every route has its own id and its own method and path', () => {
+    expect(new Set(ROUTES.map(r => r.id)).size).toBe(ROUTES.length)
+    expect(new Set(ROUTES.map(r => `${r.method} ${r.path}`)).size).toBe(ROUTES.length)
+  })
+
+  it('[WIRE3] a route with a permission says where its workspace comes from', () => {
+    for (const r of ROUTES) {
+      expect(Boolean(r.workspace), r.id).toBe(r.access !== 'public' && r.access !== 'session')
+    }
+  })
+
+  it('[WIRE4] a sequence cut anywhere gives back its whole items and says that it was cut', () => {
+    const items = Array.from({ length: 5 }, (_, i) => ({
+      seq: i + 1,
+      document_id: newId(),
+      hash: i.toString(16).padStart(64, 'a'),
+      bytes: new Uint8Array(i * 40),
+    }))
+    const whole = encodeSequence(items)
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: whole.length }), fc.integer({ min: 1, max: 50 }), (cut, step) => {
+        const reader = new SequenceReader()
+        const got: unknown[] = []
+        for (let at = 0; at < cut; at += step) got.push(...reader.push(whole.subarray(at, Math.min(cut, at + step))))
+        expect(got).toEqual(items.slice(0, got.length))
+        if (cut === whole.length) expect(got.length).toBe(items.length)
+        const boundary = encodeSequence(items.slice(0, got.length)).length
+        expect(reader.finish().cut).toBe(cut > boundary)
+      }),
+    )
+  })
+
+  it('[WIRE5] any bytes are either a sequence or a typed error', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), bytes => {
+        for (const read of [decodeSequence, parseAppend]) {
+          try {
+            read(bytes)
+          } catch (error) {
+            expect(error).toMatchObject({ code: 'request.invalid' })
+          }
+        }
+      }),
+    )
+  })
+})
