@@ -20,6 +20,10 @@ export const pipelineName = z
 export const identifierName = z
   .string()
   .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'a name is 1 to 63 of a-z, 0-9 and _, and does not start with a digit')
+  // A key of that name would set a JavaScript object's prototype and vanish.
+  .refine(name => name !== '__proto__', 'this name is reserved')
+
+export const tagList = z.array(z.string())
 
 export const paramType = z.enum(['text', 'integer', 'number', 'boolean', 'date', 'timestamp'])
 export const scalar = z.union([z.string(), z.number(), z.boolean(), z.null()])
@@ -35,6 +39,17 @@ export const paramDefinition = z.strictObject({
 
 export const sourceKind = z.enum(['csv', 'parquet', 'json'])
 
+/**
+ * A value of a reader's option. `columns` is a list of name and type: a map's keys have no order in canonical JSON, and a
+ * CSV without a header takes its columns by position.
+ */
+export const readerOption = z.union([
+  scalar,
+  z.array(scalar),
+  z.array(z.strictObject({ name: z.string().min(1), type: z.string().min(1) })),
+  z.record(z.string(), z.string()),
+])
+
 export const sourceDefinition = z.strictObject({
   kind: sourceKind,
   description: z.string().default(''),
@@ -44,9 +59,7 @@ export const sourceDefinition = z.strictObject({
    */
   path: z.string().min(1),
   /** Reader options passed to DuckDB's reader (`delim`, `header`, `nullstr`, `columns`, `format`, …), allow-listed by the engine. */
-  options: z
-    .record(z.string(), z.union([scalar, z.array(scalar), z.record(z.string(), z.string())]))
-    .default({}),
+  options: z.record(z.string(), readerOption).default({}),
 })
 
 export const severity = z.enum(['warn', 'error'])
@@ -111,7 +124,7 @@ export const pipelineDefinition = z.strictObject({
   schema_version: z.literal(1),
   name: pipelineName,
   description: z.string().default(''),
-  tags: z.array(z.string()).default([]),
+  tags: tagList.default([]),
   params: z.record(identifierName, paramDefinition).default({}),
   sources: z.record(identifierName, sourceDefinition).default({}),
   steps: z.array(stepDefinition).default([]),

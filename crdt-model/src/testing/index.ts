@@ -1,1 +1,2 @@
-export {}
+export { anyDefinition, anyText } from './arbitraries.ts'
+export { anActor, aPipeline } from './builders.ts'
