@@ -86,7 +86,7 @@ export const serveHost = async (options: ServeOptions): Promise<Served> => {
   }
 
   app.get('/', (request, response, next) => {
-    const given = request.query['token']
+    const given = request.query.token
     if (typeof given !== 'string') return next()
     if (!sameToken(given, options.token))
       throw new AppError('host.token', 'The token in the address is not right.')
@@ -110,7 +110,7 @@ export const serveHost = async (options: ServeOptions): Promise<Served> => {
       const viewId = request.headers['x-pluto-view']
       const result = await dispatch(
         options.handlers,
-        request.params['method'] as string,
+        request.params.method as string,
         request.body,
         { viewId: typeof viewId === 'string' ? viewId.slice(0, 64) : 'http' },
         options.log,

@@ -1,0 +1,141 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import type { Command } from 'commander'
+import type { SyncState } from '../../contract/index.ts'
+import type { Context } from '../context.ts'
+import { answer, EXIT, Finding, table, when } from '../output.ts'
+
+export const addSyncCommands = (program: Command, context: Context): void => {
+  const { output } = context
+
+  program
+    .command('status')
+    .description('the sync state: what waits, and what needs you')
+    .action(async () => {
+      const session = await context.session()
+      answer(output, await session.value('sync.state', {}), showState)
+    })
+
+  program
+    .command('sync')
+    .description('send and fetch everything now')
+    .action(async () => {
+      const session = await context.session()
+      const state = await session.value('sync.now', {})
+      answer(output, state, showState)
+      if (state.state === 'offline') throw new Finding(EXIT.network)
+      if (state.state === 'signed_out') throw new Finding(EXIT.permission)
+      if (state.state === 'needs_you') throw new Finding(EXIT.conflict)
+    })
+
+  const draft = program.command('draft').description('edits that the server refused, kept as private drafts')
+  draft
+    .command('list', { isDefault: true })
+    .description('list them')
+    .action(async () => {
+      const session = await context.session()
+      answer(output, (await session.value('draft.list', {})).drafts, all =>
+        table(
+          ['draft', 'document', 'why', 'changes', 'since'],
+          all.map(d => [d.draft_id, d.title, d.reason, String(d.changes), when(d.created_at)]),
+          'There is none.',
+        ),
+      )
+    })
+  draft
+    .command('export <draft> <folder>')
+    .description('write one as a folder of files')
+    .action(async (draftId: string, folder: string) => {
+      const session = await context.session()
+      const { files } = await session.value('draft.export', { draft_id: draftId })
+      for (const [path, text] of Object.entries(files)) {
+        const file = join(resolve(folder), path)
+        await mkdir(dirname(file), { recursive: true })
+        await writeFile(file, text)
+      }
+      answer(
+        output,
+        { folder, files: Object.keys(files) },
+        r => `Wrote ${r.files.length} files to ${r.folder}.`,
+      )
+    })
+  draft
+    .command('apply <draft>')
+    .description('apply one to its document again, as your edit')
+    .action(async (draftId: string) => {
+      const session = await context.session()
+      answer(
+        output,
+        await session.value('draft.apply', { draft_id: draftId }),
+        () => 'Applied; it goes out with the next sync.',
+      )
+    })
+  draft
+    .command('discard <draft>')
+    .description('throw one away')
+    .action(async (draftId: string) => {
+      const session = await context.session()
+      answer(output, await session.value('draft.discard', { draft_id: draftId }), () => 'Thrown away.')
+    })
+
+  const secrets = program.command('secrets').description('secrets in the keychain of this machine')
+  secrets
+    .command('list', { isDefault: true })
+    .description('their names')
+    .action(async () => {
+      const session = await context.session()
+      answer(
+        output,
+        (await session.value('secret.list', {})).names,
+        names => names.join('\n') || 'There is none.',
+      )
+    })
+  secrets
+    .command('set <name>')
+    .description('store one; the value is read from standard input, so that no shell history has it')
+    .action(async (name: string) => {
+      if (process.stdin.isTTY) output.err('Type the value, then Enter and Ctrl-D.')
+      let value = ''
+      for await (const chunk of process.stdin) value += String(chunk)
+      value = value.replace(/\r?\n$/, '')
+      if (value === '') throw new AppError('usage.invalid', 'The value is empty: pipe it into this command.')
+      const session = await context.session()
+      answer(output, await session.value('secret.set', { name, value }), () => `Stored ${name}.`)
+    })
+  secrets
+    .command('remove <name>')
+    .description('erase one')
+    .action(async (name: string) => {
+      const session = await context.session()
+      answer(output, await session.value('secret.remove', { name }), () => `Erased ${name}.`)
+    })
+}
+
+const WORDS: Record<SyncState['state'], string> = {
+  local: 'On this machine only: connect a server with `pluto init --server URL`.',
+  in_sync: 'In sync.',
+  syncing: 'Syncing.',
+  offline: 'Offline.',
+  signed_out: 'Signed out: `pluto login`.',
+  needs_you: 'Needs you.',
+}
+
+const showState = (state: SyncState): string => {
+  const lines = [WORDS[state.state]]
+  if (state.waiting > 0) lines.push(`${state.waiting} changes wait; they are safe on this machine.`)
+  if (state.waiting_publishes > 0) lines.push(`${state.waiting_publishes} publishes wait.`)
+  if (state.error) lines.push(`${state.error.message} ${state.error.hint}`)
+  for (const need of state.needs) {
+    if (need.kind === 'marks')
+      lines.push(
+        `${need.pipeline}: two people edited ${need.steps.join(', ')}: \`pluto marks ${need.pipeline}\``,
+      )
+    else if (need.kind === 'refused')
+      lines.push(`${need.title}: an edit was refused (${need.reason}): \`pluto draft list\``)
+    else if (need.kind === 'publish')
+      lines.push(`${need.pipeline}: the publish waits for you: ${need.reason}`)
+    else lines.push(`${need.title}: differs from the server; it is being repaired.`)
+  }
+  return lines.join('\n')
+}

@@ -1,0 +1,161 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import type { Command } from 'commander'
+import type { Comparison, ContractMark, OutputOf } from '../../contract/index.ts'
+import { type Context, findPipeline, parseSide, parseVersion } from '../context.ts'
+import { answer, EXIT, Finding, type Output, table, when } from '../output.ts'
+import { showProblems } from './pipelines.ts'
+
+export const addVersionCommands = (program: Command, context: Context): void => {
+  const { output } = context
+
+  program
+    .command('history <pipeline>')
+    .description('the versions of a pipeline, newest first')
+    .action(async (name: string) => {
+      const session = await context.session()
+      const pipeline = await findPipeline(session, name)
+      answer(
+        output,
+        (await session.value('version.list', { pipeline_id: pipeline.pipeline_id })).versions,
+        all =>
+          table(
+            ['version', 'published', 'by', 'message', 'content'],
+            all.map(v => [
+              `v${v.number}`,
+              when(v.published_at),
+              v.published_by.name,
+              v.restores ? `restores v${v.restores}  ${v.message}` : v.message,
+              v.content_hash.slice(0, 12),
+            ]),
+            'Nothing is published yet: `pluto publish PIPELINE`.',
+          ),
+      )
+    })
+
+  program
+    .command('diff <pipeline> [before] [after]')
+    .description(
+      'compare two versions (7, v7) or `working`; default: the current version with the working state',
+    )
+    .action(async (name: string, before: string | undefined, after: string | undefined) => {
+      const session = await context.session()
+      const pipeline = await findPipeline(session, name)
+      if (!before && pipeline.current_version === null) {
+        throw new AppError('version.not_found', `${pipeline.name} has no version yet.`, {
+          hint: 'Publish it first: `pluto publish`.',
+        })
+      }
+      const comparison = await session.value('version.compare', {
+        pipeline_id: pipeline.pipeline_id,
+        before: before ? parseSide(before) : { kind: 'version', number: pipeline.current_version as number },
+        after: after ? parseSide(after) : { kind: 'working' },
+      })
+      answer(output, comparison, showComparison)
+    })
+
+  program
+    .command('publish <pipeline>')
+    .description('publish the working state as the next version; queued when offline')
+    .option('-m, --message <text>', 'what changed and why', '')
+    .option('--resolve', 'say that you looked at every place that two people changed at once')
+    .action(async (name: string, options: { message: string; resolve?: boolean }) => {
+      const session = await context.session()
+      const { pipeline_id } = await findPipeline(session, name)
+      if (options.resolve) {
+        const { marks } = await session.value('pipeline.marks', { pipeline_id })
+        for (const m of marks)
+          await session.value('pipeline.review_mark', { pipeline_id, mark_id: m.id, reviewed: true })
+      }
+      showOutcome(output, await session.value('version.publish', { pipeline_id, message: options.message }))
+    })
+
+  program
+    .command('restore <pipeline> <version>')
+    .description('bring an old version back, as a new version with its content')
+    .option('-m, --message <text>', 'why', '')
+    .action(async (name: string, number: string, options: { message: string }) => {
+      const session = await context.session()
+      const { pipeline_id } = await findPipeline(session, name)
+      showOutcome(
+        output,
+        await session.value('version.restore', {
+          pipeline_id,
+          number: parseVersion(number),
+          message: options.message,
+        }),
+      )
+    })
+
+  program
+    .command('marks <pipeline>')
+    .description('places that two people changed at once, with both sides')
+    .action(async (name: string) => {
+      const session = await context.session()
+      const { pipeline_id } = await findPipeline(session, name)
+      answer(output, (await session.value('pipeline.marks', { pipeline_id })).marks, marks =>
+        marks.length === 0 ? 'Nothing is marked.' : marks.map(showMark).join('\n\n'),
+      )
+    })
+}
+
+const showMark = (mark: ContractMark): string =>
+  [
+    `${mark.label}${mark.reviewed ? ' (looked at)' : ''}`,
+    ...mark.sides.map(
+      side => `  ${side.authors.join(', ') || 'unknown'}:\n${indent(side.value ?? '(deleted)')}`,
+    ),
+  ].join('\n')
+
+const indent = (text: string): string => text.replace(/^/gm, '    ')
+
+const showComparison = (comparison: Comparison): string => {
+  const parts: string[] = []
+  for (const file of comparison.files) {
+    parts.push(`${file.path}  (${file.status})`)
+    const signs = { same: ' ', added: '+', removed: '-' } as const
+    for (const line of file.lines) parts.push(`${signs[line.op]} ${line.text}`)
+    parts.push('')
+  }
+  for (const setting of comparison.settings)
+    parts.push(`${setting.label}: ${setting.before ?? '–'} -> ${setting.after ?? '–'}`)
+  for (const step of comparison.steps.filter(s => s.change !== 'same'))
+    parts.push(`step ${step.name}: ${step.change}`)
+  return parts.length === 0 ? 'No difference.' : parts.join('\n').trimEnd()
+}
+
+const showOutcome = (output: Output, outcome: OutputOf<'version.publish'>): void => {
+  if (output.json) output.out(JSON.stringify(outcome))
+  switch (outcome.state) {
+    case 'published':
+      if (!output.json) {
+        output.out(
+          outcome.created
+            ? `Published v${outcome.version.number}.`
+            : `Nothing changed: v${outcome.version.number} is current.`,
+        )
+      }
+      return
+    case 'queued':
+      if (!output.json) output.out('Offline: the publish is queued and goes out with the next sync.')
+      return
+    case 'marks':
+      if (!output.json) {
+        output.err('Two people changed the same places. Look at them, then publish with --resolve:\n')
+        output.err(outcome.marks.map(showMark).join('\n\n'))
+      }
+      throw new Finding(EXIT.conflict)
+    case 'moved':
+      if (!output.json) {
+        output.err(
+          `v${outcome.current.number} was published meanwhile by ${outcome.current.published_by.name}.`,
+        )
+        output.err('Your work was merged with it: look at `pluto diff`, then publish again.')
+      }
+      throw new Finding(EXIT.conflict)
+    case 'invalid':
+      showProblems(output, outcome.problems, 'pipeline')
+      throw new Finding(EXIT.definition)
+    case 'refused':
+      throw AppError.fromBody(outcome.error)
+  }
+}
