@@ -1,0 +1,5 @@
+export { type Compiled, type CompiledStep, type CompileOptions, compile } from './compile.ts'
+export { type GraphNode, topologicalOrder, withDownstream, withUpstream } from './graph.ts'
+export { type ParamReading, type ResolvedParams, readParam, resolveParams } from './params.ts'
+export { assertNoErrors, didYouMean, type Problem, type ProblemCode, sortProblems } from './problem.ts'
+export type * from './sql-port.ts'

@@ -1,0 +1,287 @@
+import { promises as fs } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { type PipelineDefinition, pipelineDefinition } from '@pluto-duck/crdt-model'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { assertNoErrors, type CompileOptions, compile, type SqlChild } from '../../src/compile/index.ts'
+import { resolveSources } from '../../src/sources/resolve-sources.ts'
+import { openDuckdbChild } from './duckdb-child.ts'
+
+let runner: SqlChild & { close(): void }
+let filesDir: string
+
+beforeAll(async () => {
+  runner = await openDuckdbChild()
+  filesDir = await fs.mkdtemp(path.join(os.tmpdir(), 'pluto-compile-'))
+  await fs.writeFile(
+    path.join(filesDir, 'orders.csv'),
+    'id,region,amount,day\n1,north,10.5,2026-01-01\n2,south,4,2026-01-02\n',
+  )
+})
+afterAll(async () => {
+  runner.close()
+  await fs.rm(filesDir, { recursive: true, force: true })
+})
+
+type Loose = { steps?: Record<string, string | Record<string, unknown>>; [key: string]: unknown }
+
+/** A definition with one source, `orders`, and steps given as name -> SQL or settings. */
+function pipeline({ steps = {}, ...rest }: Loose): PipelineDefinition {
+  return pipelineDefinition.parse({
+    schema_version: 1,
+    name: 'shop',
+    sources: { orders: { kind: 'csv', path: 'orders.csv' } },
+    steps: Object.entries(steps).map(([name, step], index) => ({
+      id: `s${index}`,
+      name,
+      ...(typeof step === 'string' ? { sql: step } : step),
+    })),
+    ...rest,
+  })
+}
+
+async function compiled(definition: PipelineDefinition, options: Partial<CompileOptions> = {}) {
+  return compile(definition, { runner, sources: await resolveSources(definition, { filesDir }), ...options })
+}
+const told = (result: Awaited<ReturnType<typeof compiled>>) =>
+  result.problems.map(problem => `${problem.file}:${problem.line}:${problem.column} ${problem.code}`)
+
+describe('the DAG comes from the SQL alone', () => {
+  it('[CMP1] steps come after what they read, whatever order they are written in', async () => {
+    const result = await compiled(
+      pipeline({
+        steps: {
+          top: 'from daily order by total desc limit 1',
+          daily: 'select day, sum(amount) as total from clean group by day',
+          clean: 'from source.orders',
+        },
+      }),
+    )
+    expect(result.problems).toEqual([])
+    expect(result.steps.map(step => step.name)).toEqual(['clean', 'daily', 'top'])
+    expect(result.edges).toEqual([
+      { from: 'clean', to: 'daily' },
+      { from: 'daily', to: 'top' },
+    ])
+    expect(result.steps[0]).toMatchObject({
+      sources: ['orders'],
+      columns: [
+        { name: 'id', type: 'BIGINT' },
+        { name: 'region', type: 'VARCHAR' },
+        { name: 'amount', type: 'DOUBLE' },
+        { name: 'day', type: 'DATE' },
+      ],
+    })
+  })
+
+  it('[CMP2] a CTE hides a step of its name inside its own query only', async () => {
+    const result = await compiled(
+      pipeline({
+        steps: {
+          clean: 'from source.orders',
+          a: 'with clean as (select 1 as x) select * from clean',
+          b: 'select (with clean as (select 1 as x) select x from clean) as y, id from clean',
+          c: 'with clean as (select id from clean) select * from clean',
+          d: 'with recursive n as (select 1 as i union all select i + 1 from n where i < 3) select * from n',
+        },
+      }),
+    )
+    expect(told(result)).toEqual([])
+    const needs = Object.fromEntries(result.steps.map(step => [step.name, step.depends_on]))
+    expect(needs).toEqual({ clean: [], a: [], b: ['clean'], c: ['clean'], d: [] })
+  })
+
+  it('[CMP3] a cycle is named by its path, at the place where it is written', async () => {
+    const result = await compiled(
+      pipeline({ steps: { a: 'select *\nfrom c', b: 'from a', c: 'from b', d: 'from a', e: 'from e' } }),
+    )
+    const cycles = result.problems.filter(problem => problem.code === 'step.cycle')
+    expect(cycles.map(problem => problem.message)).toEqual([
+      'These steps wait for each other: a -> c -> b -> a.',
+      'The step "e" reads itself.',
+    ])
+    expect(cycles[0]).toMatchObject({ file: 'a.sql', line: 2, column: 6 })
+    expect(() => assertNoErrors(result.problems)).toThrowError(/a\.sql:2:6/)
+  })
+})
+
+describe('every problem at once, each with file, line, column and hint', () => {
+  it('[CMP4] no problem hides another', async () => {
+    const result = await compiled(
+      pipeline({
+        params: { region: { type: 'text', default: 'north' } },
+        sources: { orders: { kind: 'csv', path: 'orders.csv' }, gone: { kind: 'csv', path: 'gone.csv' } },
+        steps: {
+          syntax: 'select id,\n  amount amount amount\nfrom source.orders',
+          typo: 'select *\nfrom source.ordrs',
+          step_typo: 'select * from cleen',
+          clean: 'from source.orders',
+          param_typo: 'select * from clean\nwhere region = $regoin',
+          positional: 'select * from clean where region = ?',
+          column_typo: "select 'ä' as x, amuont\nfrom clean",
+          attack: "select * from clean, read_csv('/etc/passwd')",
+          file: "select * from 'secret.csv'",
+          other: 'select * from sales.revenue',
+          write: 'create table x as select 1',
+          several: 'select 1; select 2',
+          empty: '-- nothing yet',
+          fine: 'select region from clean where region = $region',
+        },
+        report:
+          '# Hi\n\n```sql totals\nselect *\nfrom fien\n```\n\n```chart\nmark: bar\ndata: {name: totalz}\n```\n',
+      }),
+    )
+    expect(told(result)).toEqual([
+      'attack.sql:1:22 function.not_allowed',
+      'column_typo.sql:1:18 sql.bind',
+      'empty.sql:1:1 sql.empty',
+      'file.sql:1:15 reference.file',
+      'other.sql:1:15 reference.cross_pipeline',
+      'param_typo.sql:2:16 param.unknown',
+      'pipeline.yaml:1:1 source.missing',
+      'positional.sql:1:36 param.positional',
+      'report.md:5:6 reference.unknown',
+      'report.md:9:1 report.chart',
+      'several.sql:1:1 sql.not_a_select',
+      'step_typo.sql:1:15 reference.unknown',
+      'syntax.sql:2:17 sql.syntax',
+      'typo.sql:2:6 reference.unknown_source',
+      'write.sql:1:1 sql.not_a_select',
+    ])
+    for (const problem of result.problems) expect(problem.hint).not.toBe('')
+    const hints = Object.fromEntries(result.problems.map(problem => [problem.file, problem.hint]))
+    expect(hints['typo.sql']).toBe('Did you mean "orders"?')
+    expect(hints['step_typo.sql']).toBe('Did you mean "clean"?')
+    expect(hints['param_typo.sql']).toBe('Did you mean "region"?')
+    expect(hints['column_typo.sql']).toContain('amount')
+    expect(result.steps.find(step => step.name === 'fine')?.columns).toEqual([
+      { name: 'region', type: 'VARCHAR' },
+    ])
+  })
+
+  it('[CMP5] what stands behind an unbindable step is passed over, not blamed', async () => {
+    const result = await compiled(
+      pipeline({
+        steps: { broken: 'select nope from source.orders', next: 'select x from broken', last: 'from next' },
+      }),
+    )
+    expect(told(result)).toEqual(['broken.sql:1:8 sql.bind'])
+    expect(result.steps.map(step => step.columns)).toEqual([null, null, null])
+  })
+
+  it('[CMP6] tests, keys and snapshots name columns that are there', async () => {
+    const result = await compiled(
+      pipeline({
+        steps: {
+          clean: {
+            sql: 'from source.orders',
+            tests: [
+              { id: 't1', type: 'not_null', column: 'regoin' },
+              { id: 't2', type: 'unique', columns: ['id', 'dya'] },
+              { id: 't3', type: 'custom', sql: 'select * from clean where amuont < 0' },
+              { id: 't4', type: 'accepted_values', column: 'region', values: ['north', 'south'] },
+            ],
+          },
+        },
+        publish: {
+          snapshots: [
+            { step: 'clean', columns: ['id', 'nmae'] },
+            { step: 'claen', columns: [] },
+          ],
+        },
+      }),
+    )
+    expect(result.problems.map(problem => problem.code).sort()).toEqual([
+      'publish.unknown',
+      'publish.unknown',
+      'sql.bind',
+      'test.column',
+      'test.column',
+    ])
+    expect(result.problems.every(problem => problem.file === 'pipeline.yaml')).toBe(true)
+  })
+
+  it('[CMP7] without the files of the sources the rest is still checked', async () => {
+    const definition = pipeline({
+      steps: { clean: 'from source.orders', fixed: 'select 1 as x', bad: 'select y from fixed' },
+    })
+    const result = await compile(definition, { runner })
+    expect(told(result)).toEqual(['bad.sql:1:8 sql.bind'])
+    expect(result.steps.find(step => step.name === 'clean')?.columns).toBeNull()
+  })
+})
+
+describe('params', () => {
+  it('[CMP8] are typed: the default, the allowed values and what a run gives', async () => {
+    const definition = pipeline({
+      params: {
+        day: { type: 'date', default: '2026-02-30' },
+        top: { type: 'integer', default: 5, allowed: [5, 10] },
+        region: { type: 'text' },
+      },
+      steps: { a: 'select $top as n, $region as r' },
+    })
+    const result = await compiled(definition, { params: { top: 7, nope: 1 } })
+    expect(result.problems.map(problem => problem.message)).toEqual([
+      'The param "day" has a default that is not a day of the calendar.',
+      'The value of the param "nope" is not declared.',
+      'The value of the param "top" is not one of the allowed values.',
+    ])
+    expect(result.steps[0]?.params).toEqual(['region', 'top'])
+  })
+
+  it('[CMP9] defaults are applied', async () => {
+    const result = await compiled(
+      pipeline({ params: { top: { type: 'integer', default: 5 } }, steps: { a: 'select $top as n' } }),
+    )
+    expect(result.params).toEqual({ top: { type: 'integer', value: 5 } })
+    expect(result.problems).toEqual([])
+  })
+
+  it('[CMP10] a $name inside a string, a comment or a quoted name is no param', async () => {
+    const result = await compiled(
+      pipeline({ steps: { a: `select '$x' as "$y", $$ $z $$ as t -- $w\n/* $v */` } }),
+    )
+    expect(result.problems).toEqual([])
+  })
+})
+
+describe('what a fingerprint is made from', () => {
+  const normalized = async (sql: string) =>
+    (await compiled(pipeline({ steps: { a: sql } }))).steps[0]!.normalized_sql
+
+  it('[CMP11] formatting, comments and keyword case do not count; everything else does', async () => {
+    const base = await normalized('select id, amount from source.orders where amount > 9007199254740993')
+    expect(
+      await normalized(
+        'SELECT id,\n   amount -- the money\nFROM source.orders\nWHERE amount > 9007199254740993;',
+      ),
+    ).toBe(base)
+    for (const other of [
+      'select id, amount from source.orders where amount > 9007199254740992',
+      'select id, amount as amount2 from source.orders where amount > 9007199254740993',
+    ])
+      expect(await normalized(other)).not.toBe(base)
+  })
+
+  it('[CMP12] what makes each run differ is found', async () => {
+    const result = await compiled(
+      pipeline({
+        steps: {
+          a: 'select random() as r, current_date as d, uuid() as u',
+          b: 'from source.orders tablesample 10%',
+          c: 'from source.orders tablesample reservoir(1 rows) repeatable (7)',
+          d: 'select now() - day as age from source.orders',
+          e: 'select max(day) from source.orders',
+        },
+      }),
+    )
+    expect(result.steps.map(step => step.volatile)).toEqual([
+      ['current_date', 'random()', 'uuid()'],
+      ['TABLESAMPLE'],
+      [],
+      ['now()'],
+      [],
+    ])
+  })
+})
