@@ -1,0 +1,6 @@
+export { dataFolder, makeDataFolder } from './folder.ts'
+export { type HostInfo, readHostFile } from './host-file.ts'
+export { JsonTable, type JsonTableName } from './json-table.ts'
+export { Settings, type WorkspaceRow, Workspaces } from './settings.ts'
+export { State } from './state.ts'
+export type { Cell, Row, Statements } from './transaction.ts'

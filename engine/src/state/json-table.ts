@@ -1,0 +1,69 @@
+import type { z } from 'zod'
+import type { State } from './state.ts'
+import type { Statements } from './transaction.ts'
+
+export type JsonTableName = 'runs' | 'grants' | 'ledger' | 'versions' | 'uploads'
+
+/**
+ * Records of one feature, each a JSON value by key, listed by parent (a pipeline, a run, a workspace) and time. Parsed when
+ * written and when read, so a record from an older program is refused instead of misread.
+ */
+export class JsonTable<S extends z.ZodType> {
+  readonly #state: State
+  readonly #table: JsonTableName
+  readonly #schema: S
+
+  constructor(state: State, table: JsonTableName, schema: S) {
+    this.#state = state
+    this.#table = table
+    this.#schema = schema
+  }
+
+  /** Adds or replaces; durable when it resolves. `at` is ISO 8601 and orders lists. */
+  put(
+    key: string,
+    place: { readonly parent: string; readonly at: string },
+    value: z.input<S>,
+  ): Promise<void> {
+    return this.#state.write(tx => this.putIn(tx, key, place, value))
+  }
+
+  /** The same inside a transaction of the caller's. */
+  async putIn(
+    tx: Statements,
+    key: string,
+    place: { readonly parent: string; readonly at: string },
+    value: z.input<S>,
+  ): Promise<void> {
+    const body = JSON.stringify(this.#schema.parse(value))
+    await tx.run(
+      `insert or replace into ${this.#table} values ($1, $2, $3, $4)`,
+      key,
+      place.parent,
+      place.at,
+      body,
+    )
+  }
+
+  async get(key: string): Promise<z.output<S> | null> {
+    const row = await this.#state.read.first<{ body: string }>(
+      `select body from ${this.#table} where key = $1`,
+      key,
+    )
+    return row ? this.#schema.parse(JSON.parse(row.body)) : null
+  }
+
+  /** Newest first; `limit` defaults to 1,000. */
+  async list(filter: { readonly parent?: string; readonly limit?: number } = {}): Promise<z.output<S>[]> {
+    const rows = await this.#state.read.all<{ body: string }>(
+      `select body from ${this.#table} where $1 is null or parent = $1 order by created_at desc, key desc limit $2`,
+      filter.parent ?? null,
+      filter.limit ?? 1_000,
+    )
+    return rows.map(row => this.#schema.parse(JSON.parse(row.body)))
+  }
+
+  remove(key: string): Promise<void> {
+    return this.#state.write(tx => tx.run(`delete from ${this.#table} where key = $1`, key))
+  }
+}

@@ -1,0 +1,192 @@
+import { join } from 'node:path'
+import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import { LOCAL_MIGRATIONS } from '@pluto-duck/migrations/local'
+import { makeDataFolder } from './folder.ts'
+import { type HostInfo, readHostFile, removeHostFile, writeHostFile } from './host-file.ts'
+import { Statements } from './transaction.ts'
+
+type Work = (tx: Statements) => Promise<unknown>
+interface Waiting {
+  readonly work: Work
+  resolve(value: unknown): void
+  reject(error: unknown): void
+}
+
+/** Writers that one commit serves at most; more wait for the next one. */
+const GROUP = 256
+const open = new Set<string>()
+
+/**
+ * The local state: `state.duckdb` in the data folder, owned by one host.
+ *
+ * Guarantees: `write` resolves after its transaction is on disk (DuckDB syncs its log at every commit). Writers that wait at the
+ * same time share one commit, in the order in which they asked; one that fails is rolled back alone. After a commit
+ * that failed nothing more is written: the process has to start again, from what is on disk.
+ */
+export class State {
+  readonly folder: string
+  readonly #instance: DuckDBInstance
+  readonly #writer: DuckDBConnection
+  readonly #tx: Statements
+  readonly #reader: DuckDBConnection
+  readonly #read: Statements
+  readonly #queue: Waiting[] = []
+  #pump: Promise<void> | null = null
+  #broken: AppError | null = null
+  #closed = false
+
+  private constructor(
+    folder: string,
+    instance: DuckDBInstance,
+    writer: DuckDBConnection,
+    reader: DuckDBConnection,
+  ) {
+    this.folder = folder
+    this.#instance = instance
+    this.#writer = writer
+    this.#tx = new Statements(writer)
+    this.#reader = reader
+    this.#read = new Statements(reader)
+  }
+
+  /** Throws `host.locked` (details: pid, port) when another host owns the folder. */
+  static async open(folder: string): Promise<State> {
+    if (open.has(folder)) throw locked(folder, readHostFile(folder))
+    makeDataFolder(folder)
+    open.add(folder)
+    try {
+      const instance = await openDatabase(folder)
+      const state = new State(folder, instance, await instance.connect(), await instance.connect())
+      await state.#migrate()
+      writeHostFile(folder, { pid: process.pid, port: null, token: null })
+      return state
+    } catch (error) {
+      open.delete(folder)
+      throw error
+    }
+  }
+
+  /** Tells other programs of this user where the host answers. */
+  announce(info: { readonly port: number; readonly token: string }): void {
+    writeHostFile(this.folder, { pid: process.pid, ...info })
+  }
+
+  /** Reads what is committed. */
+  get read(): Statements {
+    return this.#read
+  }
+
+  /**
+   * Runs `work` in a transaction and resolves with its value once that is durable. `work` may run twice (when a neighbour
+   * in the same commit failed), so it touches nothing but the transaction.
+   */
+  write<T>(work: (tx: Statements) => Promise<T>): Promise<T> {
+    if (this.#broken) return Promise.reject(this.#broken)
+    if (this.#closed) return Promise.reject(new AppError('internal', 'The local state is closed.'))
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({ work, resolve: value => resolve(value as T), reject })
+      this.#pump ??= this.#run()
+    })
+  }
+
+  /** Waits for the writes that were asked for, then gives the folder back. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#pump
+    this.#reader.closeSync()
+    this.#writer.closeSync()
+    this.#instance.closeSync()
+    removeHostFile(this.folder)
+    open.delete(this.folder)
+  }
+
+  async #run(): Promise<void> {
+    // Let writers of the same moment join the first commit.
+    await Promise.resolve()
+    while (this.#queue.length > 0) {
+      const group = this.#queue.splice(0, GROUP)
+      if (await this.#commit(group)) continue
+      for (const one of group) await this.#commit([one])
+    }
+    this.#pump = null
+  }
+
+  /** False when one of several writers failed and nothing was written: each has to be tried by itself. */
+  async #commit(group: readonly Waiting[]): Promise<boolean> {
+    if (this.#broken) {
+      for (const one of group) one.reject(this.#broken)
+      return true
+    }
+    const values: unknown[] = []
+    try {
+      await this.#writer.run('begin transaction')
+      for (const { work } of group) values.push(await work(this.#tx))
+    } catch (error) {
+      await this.#rollback()
+      if (group.length > 1) return false
+      group[0]?.reject(this.#broken ?? error)
+      return true
+    }
+    try {
+      await this.#writer.run('commit')
+    } catch (cause) {
+      this.#broken = unwritable(cause)
+      for (const one of group) one.reject(this.#broken)
+      return true
+    }
+    group.forEach((one, index) => {
+      one.resolve(values[index])
+    })
+    return true
+  }
+
+  async #rollback(): Promise<void> {
+    try {
+      await this.#writer.run('rollback')
+    } catch (cause) {
+      this.#broken = unwritable(cause)
+    }
+  }
+
+  async #migrate(): Promise<void> {
+    await this.#writer.run('create table if not exists migrations (id varchar primary key, applied_at timestamp)')
+    const done = new Set((await this.#tx.all<{ id: string }>('select id from migrations')).map(row => row.id))
+    const unknown = [...done].filter(id => !LOCAL_MIGRATIONS.some(migration => migration.id === id))
+    if (unknown.length > 0)
+      throw new AppError('state.corrupt', 'The data folder was written by a newer version of this program.', {
+        hint: 'Update this program.',
+        details: { unknown },
+      })
+    for (const migration of LOCAL_MIGRATIONS) {
+      if (done.has(migration.id)) continue
+      await this.write(async tx => {
+        for (const statement of migration.statements) await tx.run(statement)
+        await tx.run('insert into migrations values ($1, now()::timestamp)', migration.id)
+      })
+    }
+  }
+}
+
+async function openDatabase(folder: string): Promise<DuckDBInstance> {
+  try {
+    // One thread and little memory: this database serves small reads and commits beside the runner's heavy work.
+    return await DuckDBInstance.create(join(folder, 'state.duckdb'), { threads: '1', memory_limit: '512MB' })
+  } catch (cause) {
+    if (/lock/i.test(String(cause))) throw locked(folder, readHostFile(folder), cause)
+    throw new AppError('state.corrupt', 'The local state cannot be opened.', { cause })
+  }
+}
+
+const locked = (folder: string, info: HostInfo | null, cause?: unknown): AppError =>
+  new AppError('host.locked', 'Another host owns this data folder.', {
+    cause,
+    details: { folder, pid: info?.pid ?? null, port: info?.port ?? null },
+  })
+
+const unwritable = (cause: unknown): AppError =>
+  new AppError('internal', 'The local state can no longer be written.', {
+    cause,
+    hint: 'Check the free space of the disk, then start the program again; everything acknowledged is safe.',
+  })

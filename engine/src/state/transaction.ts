@@ -1,0 +1,79 @@
+import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
+
+/** What a column takes and gives. Integers are numbers (they stay below 2^53), blobs are bytes. */
+export type Cell = string | number | boolean | Uint8Array | null
+export type Row = Record<string, Cell>
+
+/** Statements inside one transaction; or, on the reading side, over what is committed. */
+export class Statements {
+  readonly #connection: DuckDBConnection
+  readonly #prepared = new Map<string, DuckDBPreparedStatement>()
+
+  constructor(connection: DuckDBConnection) {
+    this.#connection = connection
+  }
+
+  async run(sql: string, ...values: readonly Cell[]): Promise<void> {
+    await (await this.#bound(sql, values)).run()
+  }
+
+  async all<R = Row>(sql: string, ...values: readonly Cell[]): Promise<R[]> {
+    const result = await (await this.#bound(sql, values)).runAndReadAll()
+    return result.getRowObjectsJS().map(row => plain(row) as R)
+  }
+
+  async first<R = Row>(sql: string, ...values: readonly Cell[]): Promise<R | null> {
+    return (await this.all<R>(sql, ...values))[0] ?? null
+  }
+
+  /** Adds rows in the table's column order; many rows go by the appender, which is many times faster than inserts. */
+  async insert(table: string, rows: readonly (readonly Cell[])[]): Promise<void> {
+    const [head] = rows
+    if (!head) return
+    if (rows.length <= 4) {
+      const sql = `insert into ${table} values (${head.map((_, i) => `$${i + 1}`).join(', ')})`
+      for (const row of rows) await this.run(sql, ...row)
+      return
+    }
+    const appender = await this.#connection.createAppender(table)
+    for (const row of rows) {
+      for (const cell of row) {
+        if (cell === null) appender.appendNull()
+        else if (typeof cell === 'string') appender.appendVarchar(cell)
+        else if (typeof cell === 'number') appender.appendBigInt(BigInt(cell))
+        else if (typeof cell === 'boolean') appender.appendBoolean(cell)
+        else appender.appendBlob(cell)
+      }
+      appender.endRow()
+    }
+    appender.closeSync()
+  }
+
+  async #bound(sql: string, values: readonly Cell[]): Promise<DuckDBPreparedStatement> {
+    let statement = this.#prepared.get(sql)
+    if (!statement) {
+      statement = await this.#connection.prepare(sql)
+      this.#prepared.set(sql, statement)
+    }
+    values.forEach((value, index) => {
+      const at = index + 1
+      if (value === null) statement.bindNull(at)
+      else if (typeof value === 'string') statement.bindVarchar(at, value)
+      else if (typeof value === 'number') statement.bindBigInt(at, BigInt(value))
+      else if (typeof value === 'boolean') statement.bindBoolean(at, value)
+      else statement.bindBlob(at, value)
+    })
+    return statement
+  }
+}
+
+function plain(row: Record<string, unknown>): Row {
+  const out: Row = {}
+  for (const [key, value] of Object.entries(row)) {
+    if (typeof value === 'bigint') out[key] = Number(value)
+    // A view on DuckDB's memory: copied, so that it outlives the result.
+    else if (value instanceof Uint8Array) out[key] = new Uint8Array(value)
+    else out[key] = value as Cell
+  }
+  return out
+}

@@ -1,0 +1,113 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { dataFolder, JsonTable, readHostFile, Settings, State, Workspaces } from '../../src/state/index.ts'
+
+const made: string[] = []
+const folder = () => {
+  const path = mkdtempSync(join(tmpdir(), 'pluto-state-'))
+  made.push(path)
+  return path
+}
+afterEach(() => {
+  for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true })
+})
+
+describe('state', () => {
+  it('[STATE1] one host owns the folder; the second is told who', async () => {
+    const path = folder()
+    const state = await State.open(path)
+    state.announce({ port: 4321, token: 'secret-token' })
+    await expect(State.open(path)).rejects.toMatchObject({
+      code: 'host.locked',
+      details: { pid: process.pid, port: 4321 },
+    })
+    expect(statSync(join(path, 'host.json')).mode & 0o777).toBe(0o600)
+    expect(statSync(path).mode & 0o777).toBe(0o700)
+    await state.close()
+    expect(readHostFile(path)).toBeNull()
+    await (await State.open(path)).close()
+  })
+
+  it('[STATE1] a host file left by a dead process holds nobody up; another process is refused', async () => {
+    const path = folder()
+    writeFileSync(join(path, 'host.json'), JSON.stringify({ pid: 2 ** 22 - 1, port: 1, token: 't' }))
+    const state = await State.open(path)
+    const child = fileURLToPath(new URL('./open-child.ts', import.meta.url))
+    const output = await new Promise<string>(resolve => {
+      const process_ = spawn(process.execPath, [child, path], { stdio: ['ignore', 'pipe', 'inherit'] })
+      let text = ''
+      process_.stdout.on('data', chunk => {
+        text += String(chunk)
+      })
+      process_.on('close', () => resolve(text))
+    })
+    expect(output).toContain('host.locked')
+    await state.close()
+  })
+
+  it('[STATE2] writers of one moment share commits, in order, and one that fails fails alone', async () => {
+    const state = await State.open(folder())
+    const results = await Promise.allSettled(
+      Array.from({ length: 60 }, (_, i) =>
+        state.write(async tx => {
+          await tx.run('insert into meta values ($1, $2)', i === 30 ? 'k-5' : `k-${i}`, String(i))
+          return i
+        }),
+      ),
+    )
+    expect(results.filter(result => result.status === 'rejected')).toHaveLength(1)
+    expect(results[30]?.status).toBe('rejected')
+    expect(await state.read.first('select count(*) as n from meta')).toEqual({ n: 59 })
+    await state.close()
+  })
+
+  it('[STATE3] what was written is there after opening again: values, bytes, nulls, many rows', async () => {
+    const path = folder()
+    let state = await State.open(path)
+    const device = await new Settings(state).deviceId()
+    const bytes = new Uint8Array([0, 1, 255])
+    await state.write(tx =>
+      tx.insert(
+        'changes',
+        Array.from({ length: 100 }, (_, i) => [i, 'd', `h${i}`, '[]', bytes] as const),
+      ),
+    )
+    await new Workspaces(state).put({ workspace_id: 'w', name: 'W', role: 'owner', remote: false })
+    await state.close()
+    state = await State.open(path)
+    expect(await new Settings(state).deviceId()).toBe(device)
+    expect(await state.read.first('select ord, bytes from changes where hash = $1', 'h7')).toEqual({
+      ord: 7,
+      bytes,
+    })
+    expect(await new Workspaces(state).list()).toMatchObject([{ name: 'W', cursor: null, remote: false }])
+    await state.close()
+  })
+
+  it('[STATE4] records of a feature are parsed, listed newest first and replaced by key', async () => {
+    const state = await State.open(folder())
+    const table = new JsonTable(state, 'runs', z.object({ id: z.string(), n: z.number() }))
+    await table.put('a', { parent: 'p', at: '2026-01-01T00:00:00.000Z' }, { id: 'a', n: 1 })
+    await table.put('b', { parent: 'p', at: '2026-01-02T00:00:00.000Z' }, { id: 'b', n: 1 })
+    await table.put('a', { parent: 'p', at: '2026-01-03T00:00:00.000Z' }, { id: 'a', n: 2 })
+    expect(await table.list({ parent: 'p' })).toEqual([
+      { id: 'a', n: 2 },
+      { id: 'b', n: 1 },
+    ])
+    expect(await table.list({ parent: 'q' })).toEqual([])
+    await table.remove('a')
+    expect(await table.get('a')).toBeNull()
+    await state.close()
+  })
+
+  it('[STATE5] the data folder is PLUTO_HOME, else the system’s place', () => {
+    expect(dataFolder({ PLUTO_HOME: '/somewhere' }, 'linux')).toBe('/somewhere')
+    expect(dataFolder({}, 'linux')).toMatch(/\.local\/share\/pluto-duck$/)
+    expect(dataFolder({}, 'darwin')).toMatch(/Library\/Application Support\/pluto-duck$/)
+  })
+})
