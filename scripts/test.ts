@@ -1,12 +1,12 @@
 // `npm test`: builds what the browser tests need, runs every project under one keychain of its own,
 // names what this machine made it leave out, and ends with the line `N passed, N failed`.
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { leftOutVariable, underKeychain } from '@pluto-duck/test-fixtures/services'
 import { z } from 'zod'
+import { run } from './run.ts'
 
 /** The counts of vitest's JSON report that matter here. */
 const report = z.object({
@@ -27,13 +27,10 @@ let failed = Number(process.env.PLUTO_FAILED_BEFORE ?? 0)
 let passed = 0
 try {
   if (existsSync(join(root, 'desktop', 'vite.config.ts'))) {
-    const built = await run([
-      join(bin, 'turbo'),
-      'run',
-      'build',
-      '--filter=@pluto-duck/desktop',
-      '--output-logs=errors-only',
-    ])
+    const built = await run(
+      [join(bin, 'turbo'), 'run', 'build', '--filter=@pluto-duck/desktop', '--output-logs=errors-only'],
+      { cwd: root },
+    )
     if (built !== 0) failed++
   }
   const exitCode = await runTests(process.argv.slice(2))
@@ -54,7 +51,10 @@ async function runTests(extra: string[]): Promise<number> {
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`]
   const command = [...vitest, ...reporters, '--passWithNoTests', ...extra] as const
   const wrapped = underKeychain(join(state, 'keychain'), command)
-  return await run('missing' in wrapped ? command : wrapped.command, { [leftOutVariable]: leftOutFile })
+  return await run('missing' in wrapped ? command : wrapped.command, {
+    cwd: root,
+    env: { [leftOutVariable]: leftOutFile },
+  })
 }
 
 async function readReport(): Promise<{ passed: number; failed: number }> {
@@ -76,17 +76,4 @@ async function printLeftOut(): Promise<void> {
   }
   for (const [reason, times] of reasons)
     console.log(`left out ${times} ${times === 1 ? 'group' : 'groups'} of tests, ${reason}`)
-}
-
-function run(command: readonly [string, ...string[]], env: Record<string, string> = {}): Promise<number> {
-  const [file, ...args] = command
-  return new Promise((done, reject) => {
-    const child = spawn(file, args, {
-      cwd: root,
-      stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...env },
-    })
-    child.once('error', reject)
-    child.once('close', code => done(code ?? 1))
-  })
 }
