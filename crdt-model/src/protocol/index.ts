@@ -9,6 +9,7 @@ import { versionRoutes } from './versions.ts'
 
 export * from './audit.ts'
 export * from './changes.ts'
+export * from './digest.ts'
 export * from './frames.ts'
 export * from './identity.ts'
 export * from './ids.ts'
