@@ -1,1 +1,2 @@
-export {}
+export { type RunningServer, type StartOptions, startServer } from './app/index.ts'
+export { type Config, type Environment, readConfig, type S3Settings } from './config/index.ts'

@@ -56,6 +56,8 @@ const request = {
     'Wait for the seconds given in Retry-After, then try again.',
   ),
   'request.not_found': code(404, EXIT.not_found, 'never', 'Check the address against the API documentation.'),
+  'request.method_not_allowed': code(405, EXIT.usage, 'never', 'Use one of the methods named in Allow.'),
+  'request.id_taken': code(409, EXIT.conflict, 'never', 'Make a new id, then send it again.'),
   'request.protocol_version': code(
     426,
     EXIT.usage,
@@ -231,6 +233,25 @@ const schedules = {
   'schedule.lease': code(409, EXIT.conflict, 'never', 'Another agent holds this occurrence.'),
 }
 
+const database = {
+  'database.unavailable': code(
+    503,
+    EXIT.network,
+    'later',
+    'Try again in a moment; if it lasts, the operator checks that Postgres runs and DATABASE_URL is right.',
+  ),
+  'database.schema': code(
+    500,
+    EXIT.internal,
+    'never',
+    'Nothing was changed by the migration that failed. Restore or mend the database, then run `pluto-server migrate`.',
+  ),
+}
+
+const service = {
+  'service.unavailable': code(503, EXIT.network, 'later', 'Wait a moment, then try again.'),
+}
+
 const local = {
   'host.unreachable': code(503, EXIT.network, 'later', 'Start the host: `pluto serve`.'),
   'host.locked': code(409, EXIT.conflict, 'later', 'Another host owns this data folder.'),
@@ -275,6 +296,8 @@ export const CODES = {
   ...runs,
   ...artifacts,
   ...schedules,
+  ...database,
+  ...service,
   ...local,
   internal: code(
     500,

@@ -1,0 +1,80 @@
+#!/usr/bin/env node
+import { AppError, EXIT, toAppError } from '@pluto-duck/crdt-model/errors'
+import { Command } from 'commander'
+import packageJson from '../package.json' with { type: 'json' }
+import { startServer } from '../src/app/index.ts'
+import { readConfig } from '../src/config/index.ts'
+import { createDatabase, migrate } from '../src/database/index.ts'
+
+const SETTINGS = `
+Settings (environment variables; all have a default):
+  HOST                   address to listen on (127.0.0.1)
+  PORT                   port to listen on, 0 for any free one (4870)
+  PUBLIC_URL             address that people and devices use (http://localhost:PORT)
+  TRUST_PROXY            number or addresses of the proxies in front (false)
+  DATA_DIR               folder for the embedded database and artifacts (~/.pluto-server)
+  DATABASE_URL           postgres://… ; absent: an embedded Postgres in DATA_DIR
+  AUTH_SECRET            32 characters or more; needed with DATABASE_URL, else made and kept in DATA_DIR
+  SIGNUP                 open | invite | closed (invite)
+  S3_ENDPOINT            address of an S3-compatible service, as this server reaches it
+  S3_PUBLIC_ENDPOINT     the same, as clients reach it (S3_ENDPOINT)
+  S3_REGION S3_BUCKET S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY S3_FORCE_PATH_STYLE
+  LOG_LEVEL              silent | error | warn | info | debug (info)
+
+Exit codes: 0 ended as asked, 1 internal error, 2 wrong usage or setting, 7 database not reachable.`
+
+const fail = (thrown: unknown): void => {
+  const error = toAppError(thrown)
+  console.error(`${error.code}: ${error.message}\n${error.hint}`)
+  if (error.code === 'internal' || error.code === 'database.schema') console.error(error.cause)
+  process.exitCode = error instanceof AppError ? error.info.exit : EXIT.internal
+}
+
+const start = async (): Promise<void> => {
+  const server = await startServer(readConfig(process.env))
+  console.log(`listening ${server.url} (public address ${server.publicUrl})`)
+  if (server.ownerLink !== null) {
+    console.log(`No accounts yet. The first owner signs up here, once:\n${server.ownerLink}`)
+  }
+  const stop = (): void => {
+    server.close().then(() => process.exit(0), fail)
+  }
+  process.once('SIGTERM', stop)
+  process.once('SIGINT', stop)
+}
+
+const runMigrations = async (): Promise<void> => {
+  const database = await createDatabase(readConfig(process.env))
+  try {
+    const ran = await migrate(database.db)
+    console.log(ran.length === 0 ? 'The schema is up to date.' : `Ran ${ran.join(', ')}.`)
+  } finally {
+    await database.close()
+  }
+}
+
+const program = new Command('pluto-server')
+  .description(
+    'The control plane of Pluto Duck: definitions, history, policies, an index of artifacts. Never runs a query.',
+  )
+  .version(packageJson.version)
+  .addHelpText('after', SETTINGS)
+  .showHelpAfterError()
+  .exitOverride()
+
+program
+  .command('start')
+  .description('start the server; brings the schema up to date first')
+  .action(() => start().catch(fail))
+program
+  .command('migrate')
+  .description('bring the database’s schema up to date, then end')
+  .action(() => runMigrations().catch(fail))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  // commander has printed its message by now; help and version end with 0.
+  const code = typeof error === 'object' && error !== null && 'exitCode' in error ? Number(error.exitCode) : 1
+  process.exitCode = code === 0 ? 0 : EXIT.usage
+}

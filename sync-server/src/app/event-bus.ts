@@ -1,0 +1,143 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type LiveEvent, liveEvent } from '@pluto-duck/crdt-model/protocol'
+import { type Kysely, sql } from 'kysely'
+import pg from 'pg'
+import type { Logger } from 'pino'
+import { z } from 'zod'
+import type { Database } from '../database/index.ts'
+
+export type Listener = (event: LiveEvent) => void
+
+const CHANNEL = 'pluto_events'
+/** Postgres takes payloads below 8,000 bytes. */
+const PAYLOAD_LIMIT = 7_900
+const RECONNECT_MS = 1_000
+
+const message = z.object({ from: z.string(), workspace_id: z.string(), event: liveEvent })
+
+/**
+ * Live events of workspaces, in this process and in every other server process on the same database (NOTIFY). Delivery is
+ * at most once and best effort: whoever needs every change reads the log; a listener that must not miss anything polls too.
+ */
+export class EventBus {
+  readonly #id = randomUUID()
+  readonly #db: Kysely<Database>
+  readonly #url: string
+  readonly #log: Logger
+  readonly #listeners = new Map<string, Set<Listener>>()
+  readonly #closed = new AbortController()
+  #client: pg.Client | null = null
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(db: Kysely<Database>, url: string, log: Logger) {
+    this.#db = db
+    this.#url = url
+    this.#log = log
+  }
+
+  /** Resolves when events of other processes arrive; afterwards the connection is made again whenever it breaks. */
+  async start(): Promise<void> {
+    const first = Promise.withResolvers<void>()
+    this.#running = this.#listen(first.resolve)
+    await first.promise
+  }
+
+  subscribe(workspaceId: string, listener: Listener): () => void {
+    const set = this.#listeners.get(workspaceId) ?? new Set()
+    this.#listeners.set(workspaceId, set.add(listener))
+    return () => {
+      set.delete(listener)
+      if (set.size === 0 && this.#listeners.get(workspaceId) === set) this.#listeners.delete(workspaceId)
+    }
+  }
+
+  /**
+   * Tells everybody. With a transaction, only once it commits and never when it rolls back; without one, at once here, and
+   * a failure to reach other processes is logged, not thrown.
+   */
+  async publish(workspaceId: string, event: LiveEvent, tx?: Kysely<Database>): Promise<void> {
+    if (tx !== undefined) {
+      await this.#notify(tx, '', workspaceId, event)
+      return
+    }
+    this.#emit(workspaceId, event)
+    try {
+      await this.#notify(this.#db, this.#id, workspaceId, event)
+    } catch (error) {
+      this.#log.warn({ err: error }, 'an event did not reach the other servers')
+    }
+  }
+
+  /** Only for listeners in this process. */
+  publishHere(workspaceId: string, event: LiveEvent): void {
+    this.#emit(workspaceId, event)
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort()
+    await this.#client?.end()
+    await this.#running
+    this.#listeners.clear()
+  }
+
+  async #notify(db: Kysely<Database>, from: string, workspaceId: string, event: LiveEvent): Promise<void> {
+    let payload = JSON.stringify({ from, workspace_id: workspaceId, event })
+    if (Buffer.byteLength(payload) > PAYLOAD_LIMIT && event.type === 'changes') {
+      payload = JSON.stringify({ from, workspace_id: workspaceId, event: { ...event, items: null } })
+    }
+    await sql`select pg_notify(${CHANNEL}, ${payload})`.execute(db)
+  }
+
+  #emit(workspaceId: string, event: LiveEvent): void {
+    for (const listener of this.#listeners.get(workspaceId) ?? []) {
+      try {
+        listener(event)
+      } catch (error) {
+        this.#log.error({ err: error }, 'a listener of live events failed')
+      }
+    }
+  }
+
+  async #listen(ready: () => void): Promise<void> {
+    while (!this.#closed.signal.aborted) {
+      const client = new pg.Client({
+        connectionString: this.#url,
+        keepAlive: true,
+        application_name: 'pluto-server events',
+      })
+      const ended = new Promise<void>(resolve => {
+        client.once('end', resolve)
+        client.on('error', error => {
+          this.#log.warn({ err: error }, 'the connection for live events broke')
+          resolve()
+        })
+      })
+      client.on('notification', ({ payload }) => this.#receive(payload))
+      try {
+        await client.connect()
+        await client.query(`listen ${CHANNEL}`)
+        this.#client = client
+        ready()
+        await ended
+      } catch (error) {
+        this.#log.warn({ err: error }, 'the connection for live events could not be made')
+      }
+      this.#client = null
+      ready()
+      await client.end().catch(() => {})
+      await delay(RECONNECT_MS, undefined, { signal: this.#closed.signal }).catch(() => {})
+    }
+  }
+
+  #receive(payload: string | undefined): void {
+    let parsed: z.infer<typeof message>
+    try {
+      parsed = message.parse(JSON.parse(payload ?? ''))
+    } catch (error) {
+      this.#log.warn({ err: error }, 'a notification was not understood')
+      return
+    }
+    if (parsed.from !== this.#id) this.#emit(parsed.workspace_id, parsed.event)
+  }
+}

@@ -1,0 +1,223 @@
+import { createHash } from 'node:crypto'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import {
+  allows,
+  CBOR_SEQUENCE,
+  HEADER,
+  id,
+  MIN_PROTOCOL_VERSION,
+  type Permission,
+  type Route,
+  type WorkspaceFrom,
+} from '@pluto-duck/crdt-model/protocol'
+import express, { type NextFunction, type Request, type RequestHandler, type Response, Router } from 'express'
+import type { z } from 'zod'
+import type { Access } from '../auth/access.ts'
+import type { ServerContext } from './context.ts'
+import {
+  ANSWERED,
+  type Call,
+  Created,
+  type Feature,
+  type Implementation,
+  type Membership,
+  type Session,
+} from './implement.ts'
+import { assertStorable } from './text.ts'
+
+const DEFAULT_BODY = 1024 * 1024
+
+/** What of a thing is not there; a foreign one is answered in the same words. */
+const NOT_FOUND = {
+  pipeline: new AppError('pipeline.not_found', 'There is no such pipeline.'),
+  run: new AppError('run.not_found', 'There is no such run.'),
+  artifact: new AppError('artifact.not_found', 'There is no such artifact.'),
+  schedule: new AppError('schedule.not_found', 'There is no such schedule.'),
+  workspace: new AppError('workspace.not_found', 'There is no such workspace.'),
+}
+
+/** Every route of the features, in front of which stand the checks that its data asks for. */
+export const mount = (ctx: ServerContext, access: Access, features: readonly Feature[]): Router => {
+  const router = Router({ caseSensitive: true, strict: true })
+  const locate = locators(features)
+  const methods = new Map<string, string[]>()
+  for (const { route, handle } of features.flatMap(feature => feature.implementations)) {
+    const verb = route.method.toLowerCase() as 'get' | 'post' | 'patch' | 'delete'
+    router[verb](route.path, checkProtocol, ...stages(ctx, access, locate, { route, handle }))
+    methods.set(route.path, [...(methods.get(route.path) ?? []), route.method])
+  }
+  for (const [path, allowed] of methods) {
+    router.all(path, (_request, response) => {
+      response.set('allow', allowed.join(', '))
+      throw new AppError('request.method_not_allowed', 'This address does not take that method.', {
+        details: { allow: allowed },
+      })
+    })
+  }
+  return router
+}
+
+type Locate = (from: Extract<WorkspaceFrom, { of: string }>['of'], thing: string) => Promise<string | null>
+
+const locators = (features: readonly Feature[]): Locate => {
+  const all = Object.assign({}, ...features.map(feature => feature.locators ?? {})) as NonNullable<
+    Feature['locators']
+  >
+  return async (kind, thing) => (await all[kind]?.(thing)) ?? null
+}
+
+const checkProtocol = (request: Request, _response: Response, next: NextFunction): void => {
+  const given = request.get(HEADER.protocol)
+  if (given !== undefined && !(Number(given) >= MIN_PROTOCOL_VERSION)) {
+    throw new AppError('request.protocol_version', 'This server does not speak so old a protocol.', {
+      details: { minimum: MIN_PROTOCOL_VERSION },
+    })
+  }
+  next()
+}
+
+const stages = (
+  ctx: ServerContext,
+  access: Access,
+  locate: Locate,
+  { route, handle }: Implementation,
+): RequestHandler[] => {
+  const authenticate: RequestHandler = async (request, response, next) => {
+    response.locals.route = route.id
+    if (route.access !== 'public') {
+      const session = await access.session(request)
+      response.locals.session = session
+      response.locals.user = session.user.id
+    }
+    next()
+  }
+  const answer: RequestHandler = async (request, response) => {
+    const session = (response.locals.session ?? null) as Session | null
+    const parts = parse(route, request)
+    const permission = route.access === 'public' || route.access === 'session' ? null : route.access
+    const member =
+      permission === null || session === null ? null : await admit(route, permission, parts, session)
+    const deviceId = session === null ? null : await device(request, session)
+    const call = {
+      ...parts,
+      session,
+      member,
+      deviceId,
+      requestId: response.locals.requestId as string,
+      origin: request.ip ?? '',
+      request,
+      response,
+      guard: () => access.guard(ctx, request, response, session, member),
+    }
+    await send(route, request, response, await handle(call as unknown as Call))
+  }
+
+  const admit = async (
+    of: Route,
+    permission: Permission,
+    parts: Parts,
+    session: Session,
+  ): Promise<Membership> => {
+    const missing = of.workspace && 'of' in of.workspace ? NOT_FOUND[of.workspace.of] : NOT_FOUND.workspace
+    const workspaceId = await workspaceOf(of, parts)
+    const role = workspaceId === null ? null : await access.role(session.user.id, workspaceId)
+    if (workspaceId === null || role === null) throw missing
+    if (!allows(role, permission)) {
+      throw new AppError('auth.forbidden', `The role ${role} does not allow this.`, {
+        details: { role, permission },
+      })
+    }
+    return { workspaceId, role }
+  }
+
+  const workspaceOf = async (of: Route, parts: Parts): Promise<string | null> => {
+    if (!of.workspace) return null
+    if ('of' in of.workspace) {
+      const thing = parts.params?.[of.workspace.param]
+      return typeof thing === 'string' ? await locate(of.workspace.of, thing) : null
+    }
+    const from = parts[of.workspace.in] as Record<string, unknown> | undefined
+    const given = from?.[of.workspace.field]
+    return typeof given === 'string' ? given : null
+  }
+
+  const device = async (request: Request, session: Session): Promise<string | null> => {
+    const given = request.get(HEADER.device)
+    if (given === undefined) return null
+    const parsed = id.safeParse(given.toLowerCase())
+    if (!parsed.success) {
+      throw new AppError('request.invalid', `The header ${HEADER.device} is not a UUID v7.`)
+    }
+    await access.bindDevice(session.user.id, parsed.data)
+    return parsed.data
+  }
+
+  return [authenticate, ...bodyParser(route), answer]
+}
+
+interface Parts {
+  readonly params: Record<string, unknown> | undefined
+  readonly query: Record<string, unknown> | undefined
+  readonly body: unknown
+}
+
+const bodyParser = (route: Route): RequestHandler[] => {
+  if (route.body === undefined) return []
+  const limit = route.maxBody ?? DEFAULT_BODY
+  const type = route.body === 'cbor' ? CBOR_SEQUENCE : 'application/json'
+  const expect: RequestHandler = (request, _response, next) => {
+    if (request.is(type) === false) {
+      throw new AppError('request.unsupported_media_type', `This route takes ${type}.`)
+    }
+    next()
+  }
+  return [expect, route.body === 'cbor' ? express.raw({ limit, type }) : express.json({ limit, type })]
+}
+
+const parse = (route: Route, request: Request): Parts => ({
+  params: route.params ? check(route.params, request.params, 'address') : undefined,
+  query: route.query ? check(route.query, request.query, 'query') : undefined,
+  body: route.body === undefined ? undefined : body(route.body, request.body),
+})
+
+const body = (schema: z.ZodType | 'cbor', given: unknown): unknown => {
+  if (schema !== 'cbor') return check(schema, given ?? {}, 'body')
+  return given instanceof Uint8Array ? given : new Uint8Array(0)
+}
+
+const check = <T>(schema: z.ZodType<T>, value: unknown, where: string): T => {
+  const parsed = schema.safeParse(value)
+  if (!parsed.success) {
+    throw new AppError('request.invalid', `The ${where} of the request is not as it should be.`, {
+      details: {
+        issues: parsed.error.issues
+          .slice(0, 20)
+          .map(issue => ({ path: issue.path.map(String).join('.'), message: issue.message })),
+      },
+    })
+  }
+  assertStorable(parsed.data, where)
+  return parsed.data
+}
+
+const send = async (route: Route, request: Request, response: Response, answer: unknown): Promise<void> => {
+  if (answer === ANSWERED) return
+  const reply = answer instanceof Created ? answer.reply : answer
+  response.status(answer instanceof Created ? 201 : 200)
+  const payload = reply instanceof Uint8Array ? Buffer.from(reply) : Buffer.from(JSON.stringify(reply))
+  if (route.etag) {
+    const etag = `"${createHash('sha256').update(payload).digest('base64url').slice(0, 27)}"`
+    response.set({ etag, 'cache-control': 'private, no-cache' })
+    if (matches(request.get('if-none-match'), etag)) {
+      response.status(304).end()
+      return
+    }
+  } else response.set('cache-control', 'no-store')
+  response.type(
+    route.reply === 'cbor' ? CBOR_SEQUENCE : route.reply === 'text' ? 'text/plain' : 'application/json',
+  )
+  response.send(payload)
+}
+
+const matches = (header: string | undefined, etag: string): boolean =>
+  (header ?? '').split(',').some(given => given.trim() === '*' || given.trim().replace(/^W\//, '') === etag)

@@ -1,0 +1,186 @@
+import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import { type Logger, pino } from 'pino'
+import { Audit, auditFeature } from '../audit/index.ts'
+import {
+  Access,
+  AuthGateway,
+  authRouter,
+  createAuth,
+  findSession,
+  firstOwnerToken,
+  identityFeature,
+  pagesRouter,
+} from '../auth/index.ts'
+import { type Config, keepSecret } from '../config/index.ts'
+import { createDatabase, migrate } from '../database/index.ts'
+import { workspacesFeature } from '../workspaces/index.ts'
+import { type Clock, type ServerContext, systemClock } from './context.ts'
+import { EventBus } from './event-bus.ts'
+import { healthFeature, type Probes } from './health.ts'
+import { createApp } from './http.ts'
+import type { Feature } from './implement.ts'
+import { mount } from './mount.ts'
+
+export interface StartOptions {
+  /** Default: JSON lines on stderr at the configured level. */
+  readonly log?: Logger
+  readonly clock?: Clock
+}
+
+export interface RunningServer {
+  /** Where it listens on this machine, for programs on this machine. */
+  readonly url: string
+  /** What people and other machines use. */
+  readonly publicUrl: string
+  /** The one-time link of the first owner; null when there are accounts already. */
+  readonly ownerLink: string | null
+  /** A session of a user, for the program that embeds the server; a bearer token. There is no HTTP way to this. */
+  issueSession(userId: string): Promise<string>
+  /** The user with that address, made without a password when there is none. Answers the user's id. */
+  ensureLocalOwner(person: { readonly name: string; readonly email: string }): Promise<string>
+  /** Answers what is under way (10 s at most), ends streams, closes the database. May be called more than once. */
+  close(): Promise<void>
+}
+
+const DRAIN_MS = 10_000
+
+/**
+ * Starts the whole server: database, schema, routes. When it resolves, it answers. Throws `config.invalid` naming the
+ * setting, or `database.unavailable`; nothing is left running then.
+ */
+export const startServer = async (config: Config, options: StartOptions = {}): Promise<RunningServer> => {
+  const log = options.log ?? pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: false }))
+  const closing = new AbortController()
+  const cleanups: (() => Promise<void>)[] = []
+  let closed: Promise<void> | undefined
+  const close = (): Promise<void> => {
+    closed ??= (async () => {
+      closing.abort()
+      for (const cleanup of cleanups.reverse()) await cleanup()
+    })()
+    return closed
+  }
+  try {
+    const gate = createGate()
+    const database = await createDatabase(config, error => log.warn({ err: error }, 'database'))
+    cleanups.push(() => database.close())
+    await migrate(database.db)
+    const http = await listen(config, gate.listener)
+    cleanups.push(() => drain(http))
+    const port = (http.address() as AddressInfo).port
+    const publicUrl = config.publicUrl ?? `http://localhost:${port}`
+    const secret = config.authSecret ?? (await keepSecret(config.dataDir, 'auth-secret'))
+    const clock = options.clock ?? systemClock
+    const bus = new EventBus(database.db, database.url, log)
+    await bus.start()
+    cleanups.push(() => bus.close())
+    const ctx: ServerContext = {
+      config,
+      publicUrl,
+      secret,
+      db: database.db,
+      pool: database.pool,
+      databaseUrl: database.url,
+      log,
+      clock,
+      bus,
+      audit: new Audit(clock),
+      closing: closing.signal,
+    }
+    const auth = createAuth({ db: database.db, secret, publicUrl, log })
+    const find = findSession(auth)
+    const access = new Access(database.db, publicUrl, find)
+    const gateway = new AuthGateway(ctx, auth)
+    const features = createFeatures(ctx, access, { database: database.ping })
+    for (const { close: end } of features) if (end) cleanups.push(end)
+    gate.open(
+      createApp(config, log, [
+        authRouter(gateway),
+        mount(ctx, access, features),
+        ...features.flatMap(feature => feature.router ?? []),
+        pagesRouter(ctx, gateway, find),
+      ]),
+    )
+    const token = await firstOwnerToken(database.db)
+    return {
+      url: `http://${config.host.includes(':') ? `[${config.host}]` : loopback(config.host)}:${port}`,
+      publicUrl,
+      ownerLink: token === null ? null : `${publicUrl}/join?token=${token}`,
+      issueSession: async userId => {
+        const session = await (await auth.$context).internalAdapter.createSession(userId)
+        return session.token
+      },
+      ensureLocalOwner: async ({ name, email }) => {
+        const { internalAdapter } = await auth.$context
+        const address = email.toLowerCase()
+        const found = await internalAdapter.findUserByEmail(address)
+        if (found) return found.user.id
+        const made = await internalAdapter.createUser(
+          { name, email: address, emailVerified: true },
+          { method: 'local' },
+        )
+        return made.id
+      },
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+const createFeatures = (ctx: ServerContext, access: Access, probes: Probes): Feature[] => [
+  healthFeature(ctx.publicUrl, probes),
+  identityFeature(ctx, access),
+  workspacesFeature(ctx),
+  auditFeature(ctx),
+]
+
+/** An address that can be called: a server on all interfaces is called on loopback. */
+const loopback = (host: string): string => (host === '0.0.0.0' ? '127.0.0.1' : host)
+
+/** Requests that come between listening and being ready wait for the application. */
+const createGate = (): { listener: RequestListener; open: (app: RequestListener) => void } => {
+  const ready = Promise.withResolvers<RequestListener>()
+  let app: RequestListener | null = null
+  return {
+    listener: (request, response) => {
+      if (app) app(request, response)
+      else void ready.promise.then(opened => opened(request, response))
+    },
+    open: opened => {
+      app = opened
+      ready.resolve(opened)
+    },
+  }
+}
+
+const listen = (config: Config, listener: RequestListener): Promise<Server> =>
+  new Promise((resolve, reject) => {
+    const server = createServer({ keepAliveTimeout: 65_000 }, listener)
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const setting = cause.code === 'EADDRINUSE' || cause.code === 'EACCES' ? 'PORT' : 'HOST'
+      const what =
+        setting === 'PORT'
+          ? `${config.port} is taken or not allowed`
+          : `${config.host} is no address of this machine`
+      reject(
+        new AppError('config.invalid', `${setting}: ${what}.`, {
+          hint: `Set ${setting} to another, then start again.`,
+          details: { setting },
+          cause,
+        }),
+      )
+    })
+    server.listen(config.port, config.host, () => resolve(server))
+  })
+
+const drain = async (server: Server): Promise<void> => {
+  const ended = new Promise<void>(resolve => server.close(() => resolve()))
+  server.closeIdleConnections()
+  const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS)
+  await ended
+  clearTimeout(timer)
+}

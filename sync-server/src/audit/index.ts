@@ -1,0 +1,2 @@
+export { Audit, type AuditInput, auditHash } from './audit.ts'
+export { auditFeature } from './routes.ts'
