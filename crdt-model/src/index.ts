@@ -1,4 +1,56 @@
 export { canonicalJson, contentHash, sha256Hex } from './canonical/canonical.ts'
+export {
+  type CommentsDoc,
+  type CommentsSubject,
+  commentsDocumentId,
+  commentsGenesisActor,
+  commentsGenesisHash,
+  createComments,
+  type MessageDoc,
+  type ThreadDoc,
+} from './comments/comments-document.ts'
+export {
+  addThread,
+  editComments,
+  editMessage,
+  MESSAGE_LIMIT,
+  type NewThread,
+  removeMessage,
+  reopenThread,
+  reply,
+  resolveThread,
+} from './comments/edit-comments.ts'
+export { type Mention, mentionsOf, mentionText } from './comments/mentions.ts'
+export {
+  authorsOf,
+  type CommentMessage,
+  type Comments,
+  type CommentThread,
+  readComments,
+} from './comments/read-comments.ts'
+export {
+  CommentsIndex,
+  type CommentsTouch,
+  type CommentsVerdict,
+  type CommentsVerdictInput,
+  commentsChangeVerdict,
+} from './comments/verdict.ts'
+export {
+  type DefinitionDiff,
+  diffDefinitions,
+  type FieldChange,
+  type NamedDiff,
+  type StepDiff,
+} from './diff/diff-definitions.ts'
+export { type DiffLine, diffLines, diffText, type Hunk, type TextDiff } from './diff/diff-text.ts'
+export {
+  type CommentAnchor,
+  commentAnchor,
+  makeAnchor,
+  type ResolvedAnchor,
+  resolveAnchor,
+  type TextAnchor,
+} from './documents/anchors.ts'
 export * from './documents/definition.ts'
 export {
   addStep,
@@ -29,6 +81,13 @@ export {
 } from './documents/edit-pipeline.ts'
 export { makeEqualTo } from './documents/make-equal.ts'
 export {
+  type ChangeRecord,
+  conflictMarks,
+  type Mark,
+  type MarkSide,
+  type MarksInput,
+} from './documents/marks.ts'
+export {
   assertNotTooNew,
   createPipeline,
   type DocumentKind,
@@ -54,5 +113,6 @@ export {
   type SubjectKind,
   type TestDoc,
 } from './documents/schema.ts'
+export { upgradeChanges, upgradeDocument } from './documents/upgrade.ts'
 export { type ImportOptions, type ImportResult, pipelineFromFiles } from './files/from-files.ts'
 export { pipelineToFiles } from './files/to-files.ts'

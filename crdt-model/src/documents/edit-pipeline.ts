@@ -75,8 +75,8 @@ export function addStep(d: PipelineDoc, step: NewStep): string {
     name: register(valid(identifierName, name, 'name')),
     order: register(keys.get(id)!),
     deleted: false,
-    sql,
-    description,
+    sql: sql.toWellFormed(),
+    description: description.toWellFormed(),
     settings: {},
     tests: {},
   }
@@ -349,5 +349,5 @@ const invalid = (message: string): AppError =>
   new AppError('document.invalid', message, { hint: 'Look at what is there, then try again.' })
 
 function splice(d: PipelineDoc, path: string[], at: number, deleteCount: number, insert: string): void {
-  Automerge.splice(d as unknown as Automerge.Doc<unknown>, path, at, deleteCount, insert)
+  Automerge.splice(d as unknown as Automerge.Doc<unknown>, path, at, deleteCount, insert.toWellFormed())
 }

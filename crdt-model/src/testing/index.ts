@@ -1,2 +1,3 @@
 export { anyDefinition, anyText } from './arbitraries.ts'
 export { anActor, aPipeline } from './builders.ts'
+export { anyDeeds, type Deed, offlineRecords, playDeeds } from './replicas.ts'
