@@ -151,7 +151,9 @@ export class State {
   }
 
   async #migrate(): Promise<void> {
-    await this.#writer.run('create table if not exists migrations (id varchar primary key, applied_at timestamp)')
+    await this.#writer.run(
+      'create table if not exists migrations (id varchar primary key, applied_at timestamp)',
+    )
     const done = new Set((await this.#tx.all<{ id: string }>('select id from migrations')).map(row => row.id))
     const unknown = [...done].filter(id => !LOCAL_MIGRATIONS.some(migration => migration.id === id))
     if (unknown.length > 0)

@@ -1,0 +1,789 @@
+import { randomUUID } from 'node:crypto'
+import * as A from '@automerge/automerge'
+import { displayName, type PipelineDoc } from '@pluto-duck/crdt-model'
+import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
+import { type LogItem, newId, type SnapshotItem, type Subject } from '@pluto-duck/crdt-model/protocol'
+import { type Clock, isoTime } from '../clock.ts'
+import type { State, Statements } from '../state/index.ts'
+import { applyTried, decodeLocal, describeChanges, type StoredChange } from './admit.ts'
+import {
+  type LocalDraft,
+  type LocalDraftEntry,
+  listDrafts,
+  putDraft,
+  readDraft,
+  removeDraft,
+} from './drafts.ts'
+import {
+  type DocumentInfo,
+  putChanges,
+  putInfo,
+  putSnapshot,
+  readDocument,
+  readIndex,
+  removeFromOutbox,
+} from './rows.ts'
+import { Serial } from './serial.ts'
+
+type Doc = A.Doc<unknown>
+
+export type DocumentEvent =
+  /** Changes that are durable here and that views other than `origin` do not have yet. */
+  | {
+      readonly kind: 'changes'
+      readonly documentId: string
+      readonly changes: readonly Uint8Array[]
+      readonly origin: string
+    }
+  /** The document was taken back to what the server has: open it again, with a new actor. */
+  | { readonly kind: 'reset'; readonly documentId: string; readonly draftId: string | null }
+  /** The list of documents or local drafts of a workspace changed. */
+  | { readonly kind: 'listed'; readonly workspaceId: string; readonly documentId: string }
+  /** Something waits in the outbox. */
+  | { readonly kind: 'queued'; readonly workspaceId: string }
+
+export interface NewDocument {
+  readonly documentId: string
+  readonly workspaceId: string
+  readonly kind: 'pipeline' | 'comments'
+  readonly subject?: Subject | null
+  readonly base?: string | null
+  /** Its first changes, as crdt-model's `createPipeline` or `createComments` make them. */
+  readonly doc: Doc
+}
+
+export interface Refusal {
+  readonly code: string
+  readonly reason: string
+}
+
+/** What a transaction has to store of one document, and what follows from its end. */
+interface Rows {
+  work(tx: Statements): Promise<void>
+  done(): void
+  failed(error: AppError): void
+}
+
+interface Entry {
+  doc: Doc
+  readonly documentId: string
+  /** Writes on their way: until they are durable the entry stays in memory. */
+  writing: number
+  /** After a failed write the entry holds what the disk does not: nothing more is stored through it. */
+  failed: AppError | null
+  /** Changes since the snapshot, by row. */
+  rows: number
+}
+
+/** Documents alive at once; FACTS: thousands slow everything. */
+const CAPACITY = 256
+/** Rows after which a document is stored as one snapshot again. */
+const COMPACT_ROWS = 500
+const HOST = 'host'
+
+/**
+ * The documents of this machine. What `append`, `edit`, `create` and `applyRemote` resolve with is on disk, in the outbox
+ * where it is ours, and told to the views.
+ *
+ * Automerge work is synchronous, so one document is touched at a time; waiting for the disk is not part of that, so writers of
+ * many documents share commits. A document in memory never holds less than the disk, and is thrown away when a write failed.
+ */
+export class Documents {
+  readonly #state: State
+  readonly #clock: Clock
+  readonly #serial = new Serial()
+  readonly #infos = new Map<string, DocumentInfo>()
+  /** In the order of use, least recent first. */
+  readonly #entries = new Map<string, Entry>()
+  /** Unacknowledged changes: document -> hash -> ord. */
+  readonly #outbox = new Map<string, Map<string, number>>()
+  readonly #actors = new Map<string, string>()
+  readonly #listeners = new Set<(event: DocumentEvent) => void>()
+  /** Thrown out of memory with writes on their way: to be loaded only after these. */
+  readonly #unsettled = new Set<string>()
+  #nextOrd = 1
+  #live: (workspaceId: string) => boolean = () => false
+
+  private constructor(state: State, clock: Clock) {
+    this.#state = state
+    this.#clock = clock
+  }
+
+  static async open(state: State, clock: Clock): Promise<Documents> {
+    const documents = new Documents(state, clock)
+    const { infos, outbox, nextOrd } = await readIndex(state)
+    for (const info of infos) documents.#infos.set(info.documentId, info)
+    for (const row of outbox) documents.#waiting(row.documentId).set(row.hash, row.ord)
+    documents.#nextOrd = nextOrd
+    return documents
+  }
+
+  /** Tells of changes, resets and lists; returns what stops it. Listeners must not throw. */
+  on(listener: (event: DocumentEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** Who knows whether the device is connected and caught up now: said with every change that is written. */
+  setLiveness(live: (workspaceId: string) => boolean): void {
+    this.#live = live
+  }
+
+  list(workspaceId: string): DocumentInfo[] {
+    return [...this.#infos.values()].filter(info => info.workspaceId === workspaceId)
+  }
+
+  info(documentId: string): DocumentInfo {
+    const info = this.#infos.get(documentId)
+    if (!info)
+      throw new AppError('document.not_found', 'There is no such document on this machine.', {
+        details: { document_id: documentId },
+      })
+    return info
+  }
+
+  has(documentId: string): boolean {
+    return this.#infos.has(documentId)
+  }
+
+  /** Changes that the server has not acknowledged: of a document, or of a workspace. */
+  waiting(of: { readonly documentId: string } | { readonly workspaceId: string }): number {
+    if ('documentId' in of) return this.#outbox.get(of.documentId)?.size ?? 0
+    let sum = 0
+    for (const [documentId, hashes] of this.#outbox)
+      if (this.#infos.get(documentId)?.workspaceId === of.workspaceId) sum += hashes.size
+    return sum
+  }
+
+  /** Hashes of a document that the server has not acknowledged. */
+  unacknowledged(documentId: string): ReadonlySet<string> {
+    return new Set(this.#outbox.get(documentId)?.keys())
+  }
+
+  /** A document's bytes for a view, with an actor that nobody else writes with. */
+  open(documentId: string): Promise<{ bytes: Uint8Array; actor: string; heads: string[] }> {
+    return this.read(documentId, doc => ({ bytes: A.save(doc), actor: newActor(), heads: A.getHeads(doc) }))
+  }
+
+  /** Runs `look` over the loaded document. It must not keep the document: it may be freed after that. */
+  read<T, D = PipelineDoc>(documentId: string, look: (doc: A.Doc<D>) => T): Promise<T> {
+    return this.#serial.run(async () => look((await this.#load(documentId)).doc as A.Doc<D>))
+  }
+
+  /** Stores a new document. The same id again is refused with `request.invalid`. */
+  async create(made: NewDocument): Promise<void> {
+    const written = await this.#serial.run(() => {
+      if (this.#infos.has(made.documentId))
+        throw new AppError('request.invalid', 'There is a document with this id already.')
+      const changes = describeChanges(A.getAllChanges(made.doc))
+      const info: DocumentInfo = {
+        documentId: made.documentId,
+        workspaceId: made.workspaceId,
+        kind: made.kind,
+        subject: made.subject ?? null,
+        base: made.base ?? null,
+        title: '',
+        updatedAt: this.#now(),
+        heads: [],
+      }
+      this.#infos.set(made.documentId, info)
+      const entry = this.#enter(
+        made.documentId,
+        A.load<unknown>(A.save(made.doc), { actor: this.#actor(made.documentId) }),
+        0,
+      )
+      return { durable: this.#store(entry, changes, { local: true }) }
+    })
+    await written.durable
+    this.#emit({ kind: 'queued', workspaceId: made.workspaceId })
+  }
+
+  /**
+   * Stores changes that a view made; resolves when they are durable. What is there already is passed over. Throws
+   * `change.missing_deps` (the view is behind: open again), `change.invalid`, `change.quota`.
+   *
+   * A view that has not heard of a refusal yet goes on typing on top of the refused tail: that goes into the same local draft.
+   */
+  async append(
+    documentId: string,
+    changes: readonly Uint8Array[],
+    origin: string,
+  ): Promise<{ heads: string[] }> {
+    const written = await this.#serial.run(async () => {
+      const entry = await this.#load(documentId)
+      let fresh: StoredChange[]
+      try {
+        fresh = decodeLocal(entry.doc, changes)
+      } catch (error) {
+        const draft = await this.#appendToDraft(documentId, changes, error)
+        if (draft === null) throw error
+        return { ...draft, durable: Promise.resolve(), fresh: [] }
+      }
+      if (fresh.length > 0) this.#apply(entry, fresh)
+      const heads = A.getHeads(entry.doc)
+      return { heads, durable: this.#store(entry, fresh, { local: true }), fresh }
+    })
+    await written.durable
+    this.#told(documentId, written.fresh, origin)
+    return { heads: written.heads }
+  }
+
+  /** An edit by the host itself: import, restore, CLI. `change` returns the changed document, or the same for no change. */
+  async edit<D = PipelineDoc>(
+    documentId: string,
+    change: (doc: A.Doc<D>) => A.Doc<D>,
+    origin: string = HOST,
+  ): Promise<{ heads: string[]; changed: boolean }> {
+    const written = await this.#serial.run(async () => {
+      const entry = await this.#load(documentId)
+      const before = A.getHeads(entry.doc)
+      try {
+        entry.doc = change(entry.doc as A.Doc<D>) as Doc
+      } catch (error) {
+        // It may have changed the document before it threw; the disk has what counts.
+        this.#forget(entry)
+        throw error
+      }
+      const fresh = describeChanges(A.getChangesSince(entry.doc, before))
+      const heads = A.getHeads(entry.doc)
+      return { heads, durable: this.#store(entry, fresh, { local: true }), fresh }
+    })
+    await written.durable
+    this.#told(documentId, written.fresh, origin)
+    return { heads: written.heads, changed: written.fresh.length > 0 }
+  }
+
+  /**
+   * Takes in a piece of the log, with the cursor that it reaches, in one transaction. Each document is applied once, whatever
+   * the number of its changes. Answers the documents whose changes do not fit what is here: they have to be fetched whole.
+   */
+  async applyRemote(
+    workspaceId: string,
+    items: readonly LogItem[],
+    cursor: number,
+  ): Promise<{ diverged: string[] }> {
+    const diverged: string[] = []
+    const told: { documentId: string; fresh: StoredChange[] }[] = []
+    const written = await this.#serial.run(async () => {
+      const rows: Rows[] = []
+      for (const [documentId, own] of groupByDocument(items)) {
+        try {
+          const fresh = await this.#takeIn(workspaceId, documentId, own, rows)
+          told.push({ documentId, fresh })
+        } catch (error) {
+          if (toAppError(error).code === 'internal') throw error
+          diverged.push(documentId)
+        }
+      }
+      const records = items.map(item => [
+        item.document_id,
+        item.hash,
+        item.seq,
+        item.received_at,
+        item.live,
+        item.author_id,
+      ])
+      const durable = this.#commit(rows, async tx => {
+        await tx.insert('records', records)
+        await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
+      })
+      return { durable }
+    })
+    await written.durable
+    for (const { documentId, fresh } of told) this.#told(documentId, fresh, 'server')
+    return { diverged }
+  }
+
+  /** The server has stored these: they leave the outbox. */
+  async acknowledge(documentId: string, hashes: readonly string[]): Promise<void> {
+    const waiting = this.#waiting(documentId)
+    const ords = hashes.flatMap(hash => waiting.get(hash) ?? [])
+    await this.#state.write(tx => removeFromOutbox(tx, ords))
+    for (const hash of hashes) waiting.delete(hash)
+  }
+
+  /** What waits, oldest first: the changes of one run of equal `live`, at most so many. */
+  async outbox(
+    workspaceId: string,
+    limit: number,
+  ): Promise<{ documentId: string; hash: string; ord: number; live: boolean; bytes: Uint8Array }[]> {
+    const rows = await this.#state.read.all<{
+      document_id: string
+      hash: string
+      ord: number
+      live: boolean
+      bytes: Uint8Array
+    }>(
+      `select o.document_id, o.hash, o.ord, o.live, c.bytes from (
+         select * from outbox where workspace_id = $1 order by ord limit $2
+       ) o join changes c on c.ord = o.ord order by o.ord`,
+      workspaceId,
+      limit,
+    )
+    const end = rows.findIndex(row => row.live !== rows[0]?.live)
+    return (end < 0 ? rows : rows.slice(0, end)).map(({ document_id, ...row }) => ({
+      ...row,
+      documentId: document_id,
+    }))
+  }
+
+  /** The connection was lost: what waits was not written beside the others, whatever was thought then. */
+  unlive(workspaceId: string): Promise<void> {
+    return this.#state.write(tx =>
+      tx.run('update outbox set live = false where workspace_id = $1 and live', workspaceId),
+    )
+  }
+
+  /**
+   * The server refused changes of a document for good. Its whole unacknowledged tail becomes one local draft with its content, and
+   * the document is again what the server has; without anything there it leaves the list.
+   */
+  async refuse(documentId: string, refusal: Refusal): Promise<string> {
+    const draftId = newId()
+    await this.#serial.run(async () => {
+      const entry = await this.#load(documentId)
+      const info = this.info(documentId)
+      const bytes = A.save(entry.doc)
+      const waiting = this.#waiting(documentId)
+      const ords = [...waiting.values()]
+      this.#forget(entry)
+      await this.#flush()
+      const base = await this.#serverSide(documentId)
+      const draft: LocalDraft = {
+        draftId,
+        workspaceId: info.workspaceId,
+        documentId,
+        kind: info.kind,
+        title: info.title,
+        ...refusal,
+        changes: waiting.size,
+        createdAt: this.#now(),
+        bytes,
+        baseBytes: base,
+      }
+      await this.#state.write(async tx => {
+        await putDraft(tx, draft)
+        await removeFromOutbox(tx, ords)
+        if (ords.length > 0) await tx.run(`delete from changes where ord in (${ords.join(',')})`)
+        if (base === null) await tx.run('delete from documents where document_id = $1', documentId)
+      })
+      this.#outbox.delete(documentId)
+      if (base === null) this.#infos.delete(documentId)
+      else await this.#load(documentId)
+    })
+    this.#emit({ kind: 'reset', documentId, draftId })
+    this.#emitListed(documentId)
+    return draftId
+  }
+
+  /**
+   * Takes documents as the server has them (first sync, or healing one that differs). What waits in the outbox stays on top of it.
+   * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`.
+   */
+  async adopt(workspaceId: string, items: readonly SnapshotItem[]): Promise<{ drafts: string[] }> {
+    const drafts: string[] = []
+    const changed: string[] = []
+    await this.#serial.run(async () => {
+      const writes: ((tx: Statements) => Promise<void>)[] = []
+      await this.#flush()
+      for (const item of items) {
+        const known = this.#infos.get(item.document_id)
+        if (known && sameHeads(known.heads, item.heads)) continue
+        if (known) {
+          const draft = await this.#extra(known, item)
+          if (draft) {
+            drafts.push(draft.draftId)
+            writes.push(tx => putDraft(tx, draft))
+          }
+          const entry = this.#entries.get(item.document_id)
+          if (entry) this.#forget(entry)
+          changed.push(item.document_id)
+        }
+        writes.push(this.#replace(workspaceId, item))
+      }
+      await this.#state.write(async tx => {
+        for (const write of writes) await write(tx)
+      })
+      for (const documentId of changed) await this.#load(documentId)
+    })
+    for (const documentId of changed) this.#emit({ kind: 'reset', documentId, draftId: null })
+    for (const item of items) this.#emitListed(item.document_id)
+    return { drafts }
+  }
+
+  drafts(workspaceId: string): Promise<LocalDraftEntry[]> {
+    return listDrafts(this.#state, { workspaceId })
+  }
+
+  async draft(draftId: string): Promise<LocalDraft> {
+    const draft = await readDraft(this.#state, draftId)
+    if (!draft) throw new AppError('draft.not_found', 'There is no such local draft.')
+    return draft
+  }
+
+  async discardDraft(draftId: string): Promise<void> {
+    const draft = await this.draft(draftId)
+    await this.#state.write(tx => removeDraft(tx, draftId))
+    this.#emit({ kind: 'listed', workspaceId: draft.workspaceId, documentId: draft.documentId })
+  }
+
+  /** Waits for what is on its way to the disk and frees all documents. */
+  async close(): Promise<void> {
+    await this.#flush()
+    for (const entry of [...this.#entries.values()]) this.#forget(entry)
+  }
+
+  // ---- inside ----
+
+  async #takeIn(
+    workspaceId: string,
+    documentId: string,
+    items: readonly LogItem[],
+    rows: Rows[],
+  ): Promise<StoredChange[]> {
+    const [first] = items as [LogItem]
+    if (!this.#infos.has(documentId))
+      this.#infos.set(documentId, {
+        documentId,
+        workspaceId,
+        kind: first.kind,
+        subject: first.subject,
+        base: first.base,
+        title: '',
+        updatedAt: this.#now(),
+        heads: [],
+      })
+    const entry = await this.#load(documentId)
+    const fresh = decodeLocal(
+      entry.doc,
+      items.map(item => item.bytes),
+    )
+    if (fresh.length > 0) this.#apply(entry, fresh)
+    const waiting = this.#waiting(documentId)
+    const acknowledged = items.filter(item => waiting.has(item.hash)).map(item => item.hash)
+    const ords = acknowledged.map(hash => waiting.get(hash) as number)
+    const prepared = this.#prepare(entry, fresh, { local: false, acknowledged: ords })
+    if (prepared) rows.push(prepared)
+    for (const hash of acknowledged) waiting.delete(hash)
+    return fresh
+  }
+
+  #apply(entry: Entry, fresh: readonly StoredChange[]): void {
+    try {
+      entry.doc = applyTried(entry.doc, fresh)
+    } catch (error) {
+      this.#forget(entry)
+      throw error
+    }
+  }
+
+  #store(
+    entry: Entry,
+    fresh: readonly StoredChange[],
+    how: { readonly local: true } | { readonly local: false; readonly acknowledged: readonly number[] },
+  ): Promise<void> {
+    const rows = this.#prepare(entry, fresh, how)
+    return rows ? this.#commit([rows]) : Promise.resolve()
+  }
+
+  /** The rows of changes that the entry holds already. Prepared inside the serial, so rows keep the order of changes. */
+  #prepare(
+    entry: Entry,
+    fresh: readonly StoredChange[],
+    how: { readonly local: true } | { readonly local: false; readonly acknowledged: readonly number[] },
+  ): Rows | null {
+    const { documentId } = entry
+    if (fresh.length === 0 && (how.local || how.acknowledged.length === 0)) return null
+    const before = this.info(documentId)
+    const info: DocumentInfo = {
+      ...before,
+      title: titleOf(before.kind, entry.doc),
+      updatedAt: this.#now(),
+      heads: A.getHeads(entry.doc).sort(),
+    }
+    this.#infos.set(documentId, info)
+    const firstOrd = this.#nextOrd
+    this.#nextOrd += fresh.length
+    const live = how.local && this.#live(info.workspaceId)
+    const waiting = this.#waiting(documentId)
+    if (how.local) for (const [i, change] of fresh.entries()) waiting.set(change.hash, firstOrd + i)
+    // The list's row is written when it says something new, and once in a while for its time.
+    const listed = info.title !== before.title || before.heads.length === 0 || stale(before, info)
+    entry.writing++
+    entry.rows += fresh.length
+    return {
+      work: async tx => {
+        if (entry.failed) throw entry.failed
+        await putChanges(tx, documentId, firstOrd, fresh)
+        if (how.local)
+          await tx.insert(
+            'outbox',
+            fresh.map((change, i) => [firstOrd + i, info.workspaceId, documentId, change.hash, live]),
+          )
+        else await removeFromOutbox(tx, how.acknowledged)
+        if (listed) await putInfo(tx, info)
+      },
+      done: () => {
+        entry.writing--
+      },
+      failed: error => {
+        entry.writing--
+        entry.failed = error
+        if (how.local) for (const change of fresh) waiting.delete(change.hash)
+        if (before.heads.length === 0) this.#infos.delete(documentId)
+        this.#forget(entry)
+      },
+    }
+  }
+
+  /** Writes what was prepared in one transaction. */
+  async #commit(rows: readonly Rows[], also?: (tx: Statements) => Promise<void>): Promise<void> {
+    try {
+      await this.#state.write(async tx => {
+        for (const one of rows) await one.work(tx)
+        await also?.(tx)
+      })
+    } catch (cause) {
+      const error = toAppError(cause)
+      for (const one of rows) one.failed(error)
+      throw error
+    }
+    for (const one of rows) one.done()
+  }
+
+  async #load(documentId: string): Promise<Entry> {
+    const info = this.info(documentId)
+    const held = this.#entries.get(documentId)
+    if (held) {
+      this.#entries.delete(documentId)
+      this.#entries.set(documentId, held)
+      return held
+    }
+    if (this.#unsettled.delete(documentId)) await this.#flush()
+    const { snapshot, changes } = await readDocument(this.#state, documentId)
+    let doc: Doc
+    try {
+      doc = build(
+        snapshot,
+        changes.map(change => change.bytes),
+        this.#actor(documentId),
+      )
+    } catch (cause) {
+      throw new AppError('document.corrupt', 'The document on this machine cannot be read.', {
+        cause,
+        details: { document_id: documentId },
+      })
+    }
+    const heads = A.getHeads(doc).sort()
+    if (!sameHeads(info.heads, heads)) this.#infos.set(documentId, { ...info, heads })
+    const entry = this.#enter(documentId, doc, changes.length)
+    if (changes.length > COMPACT_ROWS && this.waiting({ documentId }) === 0) this.#compact(entry)
+    return entry
+  }
+
+  /** Only a document that the server has whole: see docs/decisions/local-state.md. */
+  #compact(entry: Entry): void {
+    const { documentId } = entry
+    const snapshot = {
+      documentId,
+      ord: this.#nextOrd - 1,
+      heads: A.getHeads(entry.doc),
+      bytes: A.save(entry.doc),
+    }
+    entry.writing++
+    this.#state
+      .write(tx => putSnapshot(tx, snapshot, []))
+      .then(
+        () => {
+          entry.writing--
+          entry.rows = 0
+        },
+        error => {
+          entry.writing--
+          entry.failed = toAppError(error)
+          this.#forget(entry)
+        },
+      )
+  }
+
+  #enter(documentId: string, doc: Doc, rows: number): Entry {
+    const entry: Entry = { doc, documentId, writing: 0, failed: null, rows }
+    this.#entries.set(documentId, entry)
+    for (const old of this.#entries.values()) {
+      if (this.#entries.size <= CAPACITY) break
+      if (old !== entry && old.writing === 0) this.#free(old)
+    }
+    return entry
+  }
+
+  /** Takes the entry out of memory for good: what it wrote with that actor is not continued. */
+  #forget(entry: Entry): void {
+    if (this.#entries.get(entry.documentId) !== entry) return
+    this.#actors.delete(entry.documentId)
+    if (entry.writing > 0) this.#unsettled.add(entry.documentId)
+    this.#free(entry)
+  }
+
+  /** Until everything that was asked for before is on disk, or has failed. */
+  #flush(): Promise<void> {
+    return this.#state.write(async () => undefined)
+  }
+
+  #free(entry: Entry): void {
+    this.#entries.delete(entry.documentId)
+    try {
+      A.free(entry.doc)
+    } catch {
+      // After a panic inside Automerge its memory can't be freed; the document is not used again.
+    }
+  }
+
+  /** A refused view's further typing: into the draft that holds what it builds on, or null when there is none. */
+  async #appendToDraft(
+    documentId: string,
+    changes: readonly Uint8Array[],
+    error: unknown,
+  ): Promise<{ heads: string[] } | null> {
+    if (toAppError(error).code !== 'change.missing_deps') return null
+    for (const { draftId } of await listDrafts(this.#state, { documentId })) {
+      const draft = await readDraft(this.#state, draftId)
+      if (!draft) continue
+      const doc = A.load<unknown>(draft.bytes)
+      try {
+        const fresh = decodeLocal(doc, changes)
+        const next = applyTried(doc, fresh)
+        const grown = { ...draft, bytes: A.save(next), changes: draft.changes + fresh.length }
+        await this.#state.write(tx => putDraft(tx, grown))
+        this.#emit({ kind: 'reset', documentId, draftId })
+        return { heads: A.getHeads(next) }
+      } catch (cause) {
+        if (toAppError(cause).code !== 'change.missing_deps') throw cause
+      } finally {
+        A.free(doc)
+      }
+    }
+    return null
+  }
+
+  /** The document without its unacknowledged tail, or null when nothing else is there. */
+  async #serverSide(documentId: string): Promise<Uint8Array | null> {
+    const { snapshot, changes } = await readDocument(this.#state, documentId)
+    const waiting = this.#waiting(documentId)
+    const acknowledged = changes.filter(change => !waiting.has(change.hash))
+    if (snapshot === null && acknowledged.length === 0) return null
+    const doc = build(
+      snapshot,
+      acknowledged.map(change => change.bytes),
+    )
+    const bytes = A.save(doc)
+    A.free(doc)
+    return bytes
+  }
+
+  /** What this machine has acknowledged of a document and the server does not have, as a draft. */
+  async #extra(info: DocumentInfo, item: SnapshotItem): Promise<LocalDraft | null> {
+    const mine = await this.#serverSide(info.documentId)
+    if (mine === null) return null
+    const theirs = A.load<unknown>(item.bytes)
+    const local = A.load<unknown>(mine)
+    const missing = A.getHeads(local).some(head => !A.hasHeads(theirs, [head]))
+    const changes = missing ? A.getChanges(theirs, local).length : 0
+    A.free(theirs)
+    A.free(local)
+    if (!missing) return null
+    return {
+      draftId: newId(),
+      workspaceId: info.workspaceId,
+      documentId: info.documentId,
+      kind: info.kind,
+      title: info.title,
+      code: 'diverged',
+      reason: 'The server no longer has these changes.',
+      changes,
+      createdAt: this.#now(),
+      bytes: mine,
+      baseBytes: item.bytes,
+    }
+  }
+
+  #replace(workspaceId: string, item: SnapshotItem): (tx: Statements) => Promise<void> {
+    const keep = [...this.#waiting(item.document_id).values()]
+    const info: DocumentInfo = {
+      documentId: item.document_id,
+      workspaceId,
+      kind: item.kind,
+      subject: item.subject,
+      base: item.base,
+      title: item.title,
+      updatedAt: this.#now(),
+      heads: [...item.heads].sort(),
+    }
+    this.#infos.set(item.document_id, info)
+    const ord = (keep.length > 0 ? Math.min(...keep) : this.#nextOrd++) - 1
+    return async tx => {
+      await putInfo(tx, info)
+      await putSnapshot(tx, { documentId: item.document_id, ord, heads: item.heads, bytes: item.bytes }, keep)
+    }
+  }
+
+  #told(documentId: string, fresh: readonly StoredChange[], origin: string): void {
+    if (fresh.length === 0) return
+    this.#emit({ kind: 'changes', documentId, changes: fresh.map(change => change.bytes), origin })
+    this.#emitListed(documentId)
+    const info = this.#infos.get(documentId)
+    if (info && origin !== 'server') this.#emit({ kind: 'queued', workspaceId: info.workspaceId })
+  }
+
+  #emitListed(documentId: string): void {
+    const info = this.#infos.get(documentId)
+    if (info) this.#emit({ kind: 'listed', workspaceId: info.workspaceId, documentId })
+  }
+
+  #emit(event: DocumentEvent): void {
+    for (const listener of this.#listeners) listener(event)
+  }
+
+  /** The host's own actor for a document: one for each start of the host, a new one after a refusal or a failed write. */
+  #actor(documentId: string): string {
+    const actor = this.#actors.get(documentId) ?? newActor()
+    this.#actors.set(documentId, actor)
+    return actor
+  }
+
+  #waiting(documentId: string): Map<string, number> {
+    const map = this.#outbox.get(documentId) ?? new Map<string, number>()
+    this.#outbox.set(documentId, map)
+    return map
+  }
+
+  #now(): string {
+    return isoTime(this.#clock.now())
+  }
+}
+
+const newActor = (): string => randomUUID().replaceAll('-', '')
+
+const titleOf = (kind: DocumentInfo['kind'], doc: Doc): string =>
+  kind === 'pipeline' ? displayName(doc as PipelineDoc) : ''
+
+const sameHeads = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && [...a].sort().join() === [...b].sort().join()
+
+const stale = (before: DocumentInfo, now: DocumentInfo): boolean =>
+  Date.parse(now.updatedAt) - Date.parse(before.updatedAt) > 10_000
+
+function build(snapshot: Uint8Array | null, changes: readonly Uint8Array[], actor?: string): Doc {
+  const options = actor === undefined ? {} : { actor }
+  const doc = snapshot ? A.load<unknown>(snapshot, options) : A.init<unknown>(options)
+  return changes.length > 0 ? A.applyChanges(doc, [...changes])[0] : doc
+}
+
+function groupByDocument(items: readonly LogItem[]): Map<string, LogItem[]> {
+  const groups = new Map<string, LogItem[]>()
+  for (const item of items) {
+    const group = groups.get(item.document_id)
+    if (group) group.push(item)
+    else groups.set(item.document_id, [item])
+  }
+  return groups
+}

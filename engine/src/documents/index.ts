@@ -1,0 +1,3 @@
+export { type DocumentEvent, Documents, type NewDocument, type Refusal } from './documents.ts'
+export type { LocalDraft, LocalDraftEntry } from './drafts.ts'
+export type { DocumentInfo } from './rows.ts'

@@ -1,0 +1,163 @@
+import type { Subject } from '@pluto-duck/crdt-model/protocol'
+import type { State, Statements } from '../state/index.ts'
+import type { StoredChange } from './admit.ts'
+
+/** What a list shows of a document without loading it. */
+export interface DocumentInfo {
+  readonly documentId: string
+  readonly workspaceId: string
+  readonly kind: 'pipeline' | 'comments'
+  readonly subject: Subject | null
+  readonly base: string | null
+  readonly title: string
+  /** UTC, ISO 8601: when something was last stored here. */
+  readonly updatedAt: string
+  readonly heads: readonly string[]
+}
+
+export interface OutboxRow {
+  readonly ord: number
+  readonly documentId: string
+  readonly hash: string
+}
+
+interface InfoRow {
+  document_id: string
+  workspace_id: string
+  kind: 'pipeline' | 'comments'
+  subject_kind: Subject['kind'] | null
+  subject_id: string | null
+  base: string | null
+  title: string
+  updated_at: string
+}
+
+/** Every document with its heads, and the outbox: one scan each, nothing is loaded. */
+export async function readIndex(
+  state: State,
+): Promise<{ infos: DocumentInfo[]; outbox: (OutboxRow & { workspaceId: string })[]; nextOrd: number }> {
+  const heads = new Map<string, Set<string>>()
+  const of = (documentId: string) => {
+    const set = heads.get(documentId) ?? new Set<string>()
+    heads.set(documentId, set)
+    return set
+  }
+  const snapshotOrd = new Map<string, number>()
+  for (const row of await state.read.all<{ document_id: string; ord: number; heads: string }>(
+    'select document_id, ord, heads from snapshots',
+  )) {
+    snapshotOrd.set(row.document_id, row.ord)
+    for (const head of JSON.parse(row.heads) as string[]) of(row.document_id).add(head)
+  }
+  const changes = await state.read.all<{ ord: number; document_id: string; hash: string; deps: string }>(
+    'select ord, document_id, hash, deps from changes order by ord',
+  )
+  for (const row of changes)
+    if (row.ord > (snapshotOrd.get(row.document_id) ?? -1)) of(row.document_id).add(row.hash)
+  for (const row of changes)
+    for (const dep of JSON.parse(row.deps) as string[]) of(row.document_id).delete(dep)
+
+  const infos = (await state.read.all<InfoRow & Record<string, never>>('select * from documents')).map(
+    row => ({
+      documentId: row.document_id,
+      workspaceId: row.workspace_id,
+      kind: row.kind,
+      subject: row.subject_kind && row.subject_id ? { kind: row.subject_kind, id: row.subject_id } : null,
+      base: row.base,
+      title: row.title,
+      updatedAt: row.updated_at,
+      heads: [...of(row.document_id)].sort(),
+    }),
+  )
+  const outbox = await state.read.all<{
+    ord: number
+    workspace_id: string
+    document_id: string
+    hash: string
+  }>('select ord, workspace_id, document_id, hash from outbox order by ord')
+  const last = await state.read.first<{ ord: number | null }>(
+    'select max(ord) as ord from (select max(ord) as ord from changes union all select max(ord) from snapshots)',
+  )
+  return {
+    infos,
+    outbox: outbox.map(row => ({
+      ord: row.ord,
+      workspaceId: row.workspace_id,
+      documentId: row.document_id,
+      hash: row.hash,
+    })),
+    nextOrd: (last?.ord ?? 0) + 1,
+  }
+}
+
+/** A document's snapshot and the changes after it. */
+export async function readDocument(
+  state: State,
+  documentId: string,
+): Promise<{ snapshot: Uint8Array | null; changes: { ord: number; hash: string; bytes: Uint8Array }[] }> {
+  const snapshot = await state.read.first<{ bytes: Uint8Array }>(
+    'select bytes from snapshots where document_id = $1',
+    documentId,
+  )
+  const changes = await state.read.all<{ ord: number; hash: string; bytes: Uint8Array }>(
+    'select ord, hash, bytes from changes where document_id = $1 order by ord',
+    documentId,
+  )
+  return { snapshot: snapshot?.bytes ?? null, changes }
+}
+
+export async function putInfo(tx: Statements, info: Omit<DocumentInfo, 'heads'>): Promise<void> {
+  await tx.run(
+    'insert or replace into documents values ($1, $2, $3, $4, $5, $6, $7, $8)',
+    info.documentId,
+    info.workspaceId,
+    info.kind,
+    info.subject?.kind ?? null,
+    info.subject?.id ?? null,
+    info.base,
+    info.title,
+    info.updatedAt,
+  )
+}
+
+export const putChanges = (
+  tx: Statements,
+  documentId: string,
+  firstOrd: number,
+  changes: readonly StoredChange[],
+): Promise<void> =>
+  tx.insert(
+    'changes',
+    changes.map((change, i) => [
+      firstOrd + i,
+      documentId,
+      change.hash,
+      JSON.stringify(change.deps),
+      change.bytes,
+    ]),
+  )
+
+/**
+ * Replaces a document's snapshot and changes by one snapshot; changes in `keep` (unacknowledged ones, by ord) stay. The
+ * snapshot's `ord` is below those of changes that it does not hold.
+ */
+export async function putSnapshot(
+  tx: Statements,
+  snapshot: { documentId: string; ord: number; heads: readonly string[]; bytes: Uint8Array },
+  keep: readonly number[],
+): Promise<void> {
+  await tx.run(
+    'insert or replace into snapshots values ($1, $2, $3, $4)',
+    snapshot.documentId,
+    snapshot.ord,
+    JSON.stringify(snapshot.heads),
+    snapshot.bytes,
+  )
+  const except = keep.length > 0 ? ` and ord not in (${keep.join(',')})` : ''
+  await tx.run(`delete from changes where document_id = $1${except}`, snapshot.documentId)
+}
+
+/** Ords are numbers of ours, so they are written into the statement; there may be thousands. */
+export async function removeFromOutbox(tx: Statements, ords: readonly number[]): Promise<void> {
+  if (ords.length > 0) await tx.run(`delete from outbox where ord in (${ords.join(',')})`)
+}

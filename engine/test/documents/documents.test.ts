@@ -1,0 +1,247 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as A from '@automerge/automerge'
+import { createPipeline, editPipeline, type PipelineDoc, setDescription } from '@pluto-duck/crdt-model'
+import { type LogItem, newId } from '@pluto-duck/crdt-model/protocol'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
+import { type DocumentEvent, Documents } from '../../src/documents/index.ts'
+import { State, Workspaces } from '../../src/state/index.ts'
+
+let folder: string
+let state: State
+let documents: Documents
+const workspaceId = newId()
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'pluto-documents-'))
+  await start()
+  await new Workspaces(state).put({ workspace_id: workspaceId, name: 'W', role: 'owner', remote: true })
+})
+afterEach(async () => {
+  await documents.close()
+  await state.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+const start = async () => {
+  state = await State.open(folder)
+  documents = await Documents.open(state, systemClock)
+}
+const restart = async () => {
+  await documents.close()
+  await state.close()
+  await start()
+}
+
+const create = async (name = 'weekly') => {
+  const documentId = newId()
+  await documents.create({ documentId, workspaceId, kind: 'pipeline', doc: createPipeline({ name }) })
+  return documentId
+}
+const described = (doc: A.Doc<PipelineDoc>, text: string) =>
+  editPipeline(doc, 'describe', d => setDescription(d, text))
+/** A view with a replica of its own, as the UI has. */
+const view = async (documentId: string) => {
+  const { bytes, actor } = await documents.open(documentId)
+  let doc = A.load<PipelineDoc>(bytes, { actor })
+  return {
+    edit(text: string): Uint8Array {
+      doc = described(doc, text)
+      return A.getLastLocalChange(doc) as Uint8Array
+    },
+    apply(changes: readonly Uint8Array[]) {
+      ;[doc] = A.applyChanges(doc, [...changes])
+    },
+    heads: () => A.getHeads(doc),
+  }
+}
+const description = (documentId: string) =>
+  documents.read(documentId, doc => String((doc as unknown as { description: unknown }).description))
+let seq = 0
+const logItem = (documentId: string, bytes: Uint8Array): LogItem => ({
+  seq: ++seq,
+  document_id: documentId,
+  kind: 'pipeline',
+  subject: null,
+  base: null,
+  hash: A.decodeChange(bytes).hash as string,
+  author_id: 'someone',
+  device_id: newId(),
+  received_at: 1,
+  live: false,
+  bytes: new Uint8Array(bytes),
+})
+const acknowledgeAll = async (documentId: string) =>
+  documents.acknowledge(documentId, [...documents.unacknowledged(documentId)])
+
+describe('documents', () => {
+  it('[HOSTDOC1] what was acknowledged is there after a restart, with its heads and its place in the outbox', async () => {
+    const documentId = await create()
+    const typing = await view(documentId)
+    await Promise.all(
+      Array.from({ length: 20 }, (_, i) => documents.append(documentId, [typing.edit(`n ${i}`)], 'v')),
+    )
+    const before = documents.info(documentId)
+    await restart()
+    expect(documents.info(documentId).heads).toEqual(before.heads)
+    expect(documents.waiting({ workspaceId })).toBe(21)
+    expect(await description(documentId)).toBe('n 19')
+    expect(documents.list(workspaceId).map(info => info.title)).toEqual(['weekly'])
+    const outbox = await documents.outbox(workspaceId, 100)
+    expect(outbox.map(row => row.ord)).toEqual([...outbox.map(row => row.ord)].sort((a, b) => a - b))
+    expect(outbox).toHaveLength(21)
+  })
+
+  it('[HOSTDOC2] a repeated append is stored once; other views hear of a change once', async () => {
+    const documentId = await create()
+    const heard: DocumentEvent[] = []
+    documents.on(event => heard.push(event))
+    const typing = await view(documentId)
+    const change = typing.edit('x')
+    await documents.append(documentId, [change], 'v')
+    await documents.append(documentId, [change], 'v')
+    expect(heard.filter(event => event.kind === 'changes')).toHaveLength(1)
+    expect(documents.waiting({ documentId })).toBe(2)
+  })
+
+  it('[HOSTDOC3] bytes that are no change, and changes that build on unknown ones, are refused and change nothing', async () => {
+    const documentId = await create()
+    const typing = await view(documentId)
+    typing.edit('lost')
+    const later = typing.edit('later')
+    await expect(documents.append(documentId, [later], 'v')).rejects.toMatchObject({
+      code: 'change.missing_deps',
+    })
+    await expect(documents.append(documentId, [new Uint8Array(40)], 'v')).rejects.toMatchObject({
+      code: 'change.invalid',
+    })
+    await expect(documents.append(newId(), [later], 'v')).rejects.toMatchObject({
+      code: 'document.not_found',
+    })
+    expect(documents.waiting({ documentId })).toBe(1)
+    expect(await description(documentId)).toBe('')
+  })
+
+  it('[HOSTDOC4] remote changes arrive with their cursor and records, and acknowledge ours', async () => {
+    const documentId = await create()
+    const other = await view(documentId)
+    const first = (await documents.outbox(workspaceId, 10))[0]!
+    const remote = Array.from({ length: 30 }, (_, i) => other.edit(`r ${i}`))
+    const { diverged } = await documents.applyRemote(
+      workspaceId,
+      [logItem(documentId, first.bytes), ...remote.map(bytes => logItem(documentId, bytes))],
+      31,
+    )
+    expect(diverged).toEqual([])
+    expect(await description(documentId)).toBe('r 29')
+    expect(documents.waiting({ workspaceId })).toBe(0)
+    expect((await new Workspaces(state).get(workspaceId))?.cursor).toBe(31)
+    expect(await state.read.first('select count(*) as n from records')).toEqual({ n: 31 })
+    await restart()
+    expect(await description(documentId)).toBe('r 29')
+    expect(documents.info(documentId).heads).toEqual([...other.heads()].sort())
+  })
+
+  it('[HOSTDOC5] a refused tail becomes one local draft with its content; the document is what the server has', async () => {
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    const typing = await view(documentId)
+    await documents.append(documentId, [typing.edit('mine'), typing.edit('mine too')], 'v')
+    const heard: DocumentEvent[] = []
+    documents.on(event => heard.push(event))
+    const draftId = await documents.refuse(documentId, { code: 'permission', reason: 'viewers only read' })
+    expect(await description(documentId)).toBe('')
+    expect(documents.waiting({ workspaceId })).toBe(0)
+    expect(heard[0]).toEqual({ kind: 'reset', documentId, draftId })
+    // The view has not heard yet and types on.
+    await documents.append(documentId, [typing.edit('typed on')], 'v')
+    await restart()
+    const draft = await documents.draft(draftId)
+    expect(draft).toMatchObject({ code: 'permission', changes: 3, documentId })
+    expect(String(A.load<{ description: string }>(draft.bytes).description)).toBe('typed on')
+    expect(await description(documentId)).toBe('')
+    // A new view writes with a new actor, on top of what the server has.
+    const again = await view(documentId)
+    await documents.append(documentId, [again.edit('new')], 'v')
+    expect(await description(documentId)).toBe('new')
+  })
+
+  it('[HOSTDOC5] a refused new document leaves the list and stays as a draft', async () => {
+    const documentId = await create()
+    await documents.refuse(documentId, { code: 'permission', reason: 'no' })
+    expect(documents.list(workspaceId)).toEqual([])
+    await restart()
+    expect(documents.list(workspaceId)).toEqual([])
+    expect(await documents.drafts(workspaceId)).toMatchObject([{ documentId, title: 'weekly' }])
+  })
+
+  it('[HOSTDOC6] a long history becomes a snapshot; nothing unacknowledged is in it', async () => {
+    const documentId = await create()
+    const typing = await view(documentId)
+    for (let i = 0; i < 60; i++)
+      await documents.append(
+        documentId,
+        Array.from({ length: 10 }, (_, j) => typing.edit(`${i} ${j}`)),
+        'v',
+      )
+    await restart()
+    await description(documentId)
+    expect(await state.read.first('select count(*) as n from snapshots')).toEqual({ n: 0 })
+    await acknowledgeAll(documentId)
+    await restart()
+    await description(documentId)
+    await state.write(async () => undefined)
+    expect(await state.read.first('select count(*) as n from changes')).toEqual({ n: 0 })
+    await restart()
+    expect(await description(documentId)).toBe('59 9')
+    expect(documents.info(documentId).heads).toEqual(typing.heads())
+  })
+
+  it('[HOSTDOC7] adopting the server’s state keeps what waits, and keeps as a draft what the server lost', async () => {
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    const server = (await documents.open(documentId)).bytes
+    const typing = await view(documentId)
+    await documents.append(documentId, [typing.edit('waits')], 'v')
+    const other = A.load<PipelineDoc>(server)
+    const theirs = described(A.load<PipelineDoc>(server), 'theirs')
+    const item = (doc: A.Doc<PipelineDoc>) => ({
+      document_id: documentId,
+      kind: 'pipeline' as const,
+      subject: null,
+      base: null,
+      title: 'weekly',
+      heads: A.getHeads(doc),
+      seq: 9,
+      bytes: new Uint8Array(A.save(doc)),
+    })
+    expect((await documents.adopt(workspaceId, [item(theirs)])).drafts).toEqual([])
+    expect(documents.waiting({ documentId })).toBe(1)
+    expect(documents.info(documentId).heads).toHaveLength(2)
+    await restart()
+    expect(documents.info(documentId).heads).toHaveLength(2)
+    await acknowledgeAll(documentId)
+    const { drafts } = await documents.adopt(workspaceId, [item(other)])
+    expect(drafts).toHaveLength(1)
+    expect(documents.info(documentId).heads).toEqual(A.getHeads(other))
+    expect((await documents.draft(drafts[0]!)).code).toBe('diverged')
+  })
+
+  it('[HOSTDOC8] an edit by the host that throws leaves the document as it was', async () => {
+    const documentId = await create()
+    await expect(
+      documents.edit(documentId, doc => {
+        described(doc, 'half')
+        throw new Error('no')
+      }),
+    ).rejects.toThrow('no')
+    expect(await description(documentId)).toBe('')
+    expect(await documents.edit(documentId, doc => doc)).toMatchObject({ changed: false })
+    expect(await documents.edit(documentId, doc => described(doc, 'whole'))).toMatchObject({
+      changed: true,
+    })
+    await restart()
+    expect(await description(documentId)).toBe('whole')
+  })
+})
