@@ -11,17 +11,8 @@ export interface TableRef {
   readonly byte: number | null
 }
 
-export interface FunctionRef {
-  readonly name: string
-  readonly schema: string
-  readonly byte: number | null
-  /** Table functions stand in a FROM, the others in an expression. */
-  readonly table: boolean
-}
-
 export interface SqlFacts {
   readonly tables: readonly TableRef[]
-  readonly functions: readonly FunctionRef[]
   readonly params: readonly string[]
   /** What makes two runs over the same input differ, in the words of the SQL: `random()`, `TABLESAMPLE`. */
   readonly volatile: readonly string[]
@@ -54,15 +45,12 @@ const text = (value: Json | undefined): string => (typeof value === 'string' ? v
 export function readFacts(astJson: string): SqlFacts {
   const found: Found = {
     tables: [],
-    functions: [],
     params: new Set(),
     volatile: new Set(),
-    tableFunctions: new WeakSet(),
   }
   walk(JSON.parse(astJson) as Json, new Set(), found)
   return {
     tables: found.tables,
-    functions: found.functions,
     params: [...found.params].sort(),
     volatile: [...found.volatile].sort(),
     normalized: normalizeAst(astJson),
@@ -79,11 +67,8 @@ export function normalizeAst(astJson: string): string {
 
 interface Found {
   tables: TableRef[]
-  functions: FunctionRef[]
   params: Set<string>
   volatile: Set<string>
-  /** Nodes that their TABLE_FUNCTION parent has announced. */
-  tableFunctions: WeakSet<object>
 }
 
 function walk(value: Json | undefined, scope: ReadonlySet<string>, found: Found): void {
@@ -151,7 +136,8 @@ function note(node: Node, scope: ReadonlySet<string>, found: Found): void {
       byte,
     })
   } else if (node.class === 'FUNCTION' || node.class === 'WINDOW') {
-    noteFunction(node, byte, found)
+    const name = text(node.function_name).toLowerCase()
+    if (VOLATILE.has(name)) found.volatile.add(`${name}()`)
   } else if (node.class === 'COLUMN_REF') {
     const names = node.column_names
     const only = Array.isArray(names) && names.length === 1 ? text(names[0]).toLowerCase() : ''
@@ -159,12 +145,4 @@ function note(node: Node, scope: ReadonlySet<string>, found: Found): void {
   } else if (node.class === 'PARAMETER') {
     found.params.add(text(node.identifier))
   }
-  if (node.type === 'TABLE_FUNCTION' && isNode(node.function)) found.tableFunctions.add(node.function)
-}
-
-function noteFunction(node: Node, byte: number | null, found: Found): void {
-  const name = text(node.function_name).toLowerCase()
-  if (!name) return
-  found.functions.push({ name, schema: text(node.schema), byte, table: found.tableFunctions.has(node) })
-  if (VOLATILE.has(name)) found.volatile.add(`${name}()`)
 }

@@ -3,7 +3,7 @@ import { type SourceResolution, toPlanSource } from '../sources/resolve-sources.
 import type { ParsedUnit } from './compile.ts'
 import type { Problem } from './problem.ts'
 import { problemIn } from './references.ts'
-import type { BindSession, Column, ParamValues, SqlChild } from './sql-port.ts'
+import type { BindReply, BindSession, Column, ParamValues, SqlChild } from './sql-port.ts'
 import { sqlIdentifier } from './sql-text.ts'
 
 export interface BindInput {
@@ -27,6 +27,11 @@ export interface Bound {
 /** Binds what can be bound, in one sandbox. A unit that reads something without columns is passed over. */
 export async function bindUnits(input: BindInput): Promise<Bound> {
   const ready = Object.values(input.sources ?? {}).filter(source => source.state === 'ready')
+  const withoutSources = input.parsed.some(
+    entry => entry.references.sources.length === 0 && entry.references.steps.length === 0,
+  )
+  // A sandbox is a process: none is started when nothing could be bound in it.
+  if (ready.length === 0 && !withoutSources) return { columns: new Map(), sources: new Map(), problems: [] }
   const session = await input.runner.open(ready.flatMap(source => source.files.map(file => file.path)))
   try {
     return await bindIn(session, input)
@@ -59,8 +64,8 @@ async function bindIn(
       file: 'pipeline.yaml',
       line: 1,
       column: 1,
-      message: `source.${source.name} cannot be read as ${source.definition.kind}: ${reply.message}`,
-      hint: 'Check the file, and the kind and options of the source.',
+      message: `source.${source.name} cannot be read as ${source.definition.kind}: ${explain(reply.message).summary}`,
+      hint: reply.hint ?? 'Check the file, and the kind and options of the source.',
       step_id: null,
     })
   }
@@ -71,7 +76,7 @@ async function bindIn(
   const describe = async (entry: ParsedUnit) => {
     const used = Object.fromEntries(entry.references.params.map(name => [name, params[name]!]))
     const reply = await session.describe(entry.unit.sql, used)
-    if (!reply.ok) problems.push(bindProblem(entry, reply.message, reply.position))
+    if (!reply.ok) problems.push(bindProblem(entry, reply))
     return reply.ok ? reply.value : null
   }
 
@@ -86,7 +91,7 @@ async function bindIn(
     // Those who read this step are bound against its columns, not its text: each text is bound once, however deep the DAG.
     const defined = await session.defineView(name, emptyOf(described))
     if (defined.ok) columns.set(name, described)
-    else problems.push(bindProblem(entry, defined.message, null))
+    else problems.push(bindProblem(entry, defined))
   }
   for (const entry of parsed) {
     if (entry.unit.kind !== 'step' && isReady(entry)) await describe(entry)
@@ -99,17 +104,22 @@ function emptyOf(columns: readonly Column[]): string {
   return `SELECT ${columns.map(column => `CAST(NULL AS ${column.type}) AS ${sqlIdentifier(column.name)}`).join(', ')} WHERE false`
 }
 
-function bindProblem(
-  entry: ParsedUnit,
-  message: string,
-  position: { line: number; column: number } | null,
-): Problem {
-  const { summary, hint } = explain(message)
-  return problemIn(entry.unit, 'sql.bind', position ?? { line: 1, column: 1 }, summary, hint)
+type Refusal = Extract<BindReply<unknown>, { ok: false }>
+
+function bindProblem(entry: ParsedUnit, refusal: Refusal): Problem {
+  const { summary, hint } = explain(refusal.message)
+  const otherwise = refusal.hint ?? 'Mend the SQL here; the columns of each step are shown beside it.'
+  return problemIn(
+    entry.unit,
+    'sql.bind',
+    refusal.position ?? { line: 1, column: 1 },
+    summary,
+    hint ?? otherwise,
+  )
 }
 
 /** DuckDB's message without its excerpt of the SQL, and what it proposes as the hint. */
-function explain(message: string): { summary: string; hint: string } {
+function explain(message: string): { summary: string; hint: string | null } {
   const body = message.replace(/\n+LINE \d+:[\s\S]*$/, '').trim()
   const match = /^([\s\S]*?)\n?(Did you mean [^\n]*|Candidate (?:bindings|functions|macros)?:?[\s\S]*)$/.exec(
     body,
@@ -119,5 +129,5 @@ function explain(message: string): { summary: string; hint: string } {
     .replaceAll('\n', ' ')
     .trim()
   const proposal = match?.[2]?.replaceAll(/\s*\n\s*/g, ' ').trim()
-  return { summary, hint: proposal ?? 'Mend the SQL here; the columns of each step are shown beside it.' }
+  return { summary, hint: proposal ?? null }
 }

@@ -37,6 +37,8 @@ export interface CompiledStep {
   readonly name: string
   /** Names of the steps that it reads, sorted. */
   readonly depends_on: readonly string[]
+  /** Other steps that its custom tests read and its SQL does not, sorted: they too have to be made first. */
+  readonly test_depends_on: readonly string[]
   readonly sources: readonly string[]
   /** The params that its SQL and its tests use, sorted. */
   readonly params: readonly string[]
@@ -77,7 +79,6 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
   const names = {
     definition,
     steps: new Set(definition.steps.map(step => step.name)),
-    isFunctionAllowed: (name: string) => runner.isFunctionAllowed(name),
   }
   const parsed: ParsedUnit[] = []
   const faulty = new Set<SqlUnit>()
@@ -88,7 +89,7 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
       continue
     }
     const facts = readFacts(reply.ast_json)
-    const { references, problems: found } = readReferences(unit, facts, names)
+    const { references, problems: found } = readReferences(unit, facts, reply.violations, names)
     if (found.length > 0) faulty.add(unit)
     problems.push(...found)
     parsed.push({ unit, facts, references })
@@ -98,7 +99,10 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
   for (const entry of parsed) if (entry.unit.kind === 'step') stepUnits.set(entry.unit.step!, entry)
   const nodes = definition.steps.map(step => ({
     name: step.name,
-    needs: stepUnits.get(step.name)?.references.steps ?? [],
+    needs: [
+      ...(stepUnits.get(step.name)?.references.steps ?? []),
+      ...testNeeds(step.name, parsed, stepUnits),
+    ],
   }))
   const { order, cycles } = topologicalOrder(nodes)
   for (const cycle of cycles) problems.push(cycleProblem(cycle, stepUnits))
@@ -114,9 +118,7 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
   problems.push(...bound.problems, ...checkColumns(definition, bound.columns, locate))
 
   const ranked = new Set([...order, ...nodes.map(node => node.name)])
-  const steps = [...ranked].map(name =>
-    compiledStep(name, definition, stepUnits.get(name), parsed, bound.columns),
-  )
+  const steps = [...ranked].map(name => compiledStep(name, definition, stepUnits, parsed, bound.columns))
   return {
     steps,
     edges: steps.flatMap(step => step.depends_on.map(from => ({ from, to: step.name }))),
@@ -130,13 +132,25 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
   }
 }
 
+/** A test waits for what it reads; its own step is there by then. */
+function testNeeds(
+  name: string,
+  parsed: readonly ParsedUnit[],
+  stepUnits: ReadonlyMap<string, ParsedUnit>,
+): string[] {
+  const own = new Set([name, ...(stepUnits.get(name)?.references.steps ?? [])])
+  const tests = parsed.filter(entry => entry.unit.kind === 'test' && entry.unit.step === name)
+  return [...new Set(tests.flatMap(test => test.references.steps))].filter(need => !own.has(need)).sort()
+}
+
 function compiledStep(
   name: string,
   definition: PipelineDefinition,
-  parsed: ParsedUnit | undefined,
+  stepUnits: ReadonlyMap<string, ParsedUnit>,
   all: readonly ParsedUnit[],
   columns: ReadonlyMap<string, readonly Column[]>,
 ): CompiledStep {
+  const parsed = stepUnits.get(name)
   const tests = all.filter(entry => entry.unit.kind === 'test' && entry.unit.step === name)
   const params = new Set([
     ...(parsed?.references.params ?? []),
@@ -146,7 +160,10 @@ function compiledStep(
     step_id: definition.steps.find(step => step.name === name)!.id,
     name,
     depends_on: parsed?.references.steps ?? [],
-    sources: parsed?.references.sources ?? [],
+    test_depends_on: testNeeds(name, all, stepUnits),
+    sources: [
+      ...new Set([...(parsed?.references.sources ?? []), ...tests.flatMap(test => test.references.sources)]),
+    ].sort(),
     params: [...params].sort(),
     columns: columns.get(name) ?? null,
     normalized_sql: parsed?.facts.normalized ?? null,

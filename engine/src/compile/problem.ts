@@ -55,7 +55,9 @@ export function sortProblems(problems: readonly Problem[]): Problem[] {
     )
     .filter(problem => {
       const key = JSON.stringify(problem)
-      return seen.has(key) ? false : (seen.add(key), true)
+      const isNew = !seen.has(key)
+      seen.add(key)
+      return isNew
     })
 }
 

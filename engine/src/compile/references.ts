@@ -1,6 +1,7 @@
 import type { PipelineDefinition } from '@pluto-duck/crdt-model'
 import type { SqlFacts, TableRef } from './ast.ts'
 import { didYouMean, type Problem } from './problem.ts'
+import type { SqlViolation } from './sql-port.ts'
 import { paramTokens } from './sql-text.ts'
 import { positionAt, positionAtByte, type TextPosition } from './text-position.ts'
 import type { SqlUnit } from './units.ts'
@@ -15,13 +16,13 @@ export interface References {
 export interface Names {
   readonly steps: ReadonlySet<string>
   readonly definition: PipelineDefinition
-  isFunctionAllowed(name: string): boolean
 }
 
 /** Resolves what a unit names, and says what it names in vain. */
 export function readReferences(
   unit: SqlUnit,
   facts: SqlFacts,
+  violations: readonly SqlViolation[],
   names: Names,
 ): { references: References; problems: Problem[] } {
   const problems: Problem[] = []
@@ -69,16 +70,12 @@ export function readReferences(
       `Make a step with "from source.${source}", and read that.`,
     )
   }
-  for (const call of facts.functions) {
-    if (names.isFunctionAllowed(call.name)) continue
-    const reads = /^(read_|parquet_|sniff_|glob$|st_read|scan_|.*_scan$)/.test(call.name)
+  for (const violation of violations) {
     report(
       'function.not_allowed',
-      positionAtByte(unit.sql, call.byte),
-      `The function ${call.name}() may not be used in a pipeline.`,
-      reads
-        ? 'Declare the file under sources in pipeline.yaml and read it as source.<name>.'
-        : 'A step may only compute from steps, sources and params.',
+      positionAtByte(unit.sql, violation.offset),
+      violation.message,
+      violation.hint,
     )
   }
   const { params, problems: paramProblems } = readParams(unit, names)

@@ -12,11 +12,21 @@ export interface SqlPosition {
   readonly column: number
 }
 
+export interface SqlViolation {
+  readonly name: string
+  /** UTF-8 bytes from the start; null where the engine gives no place. */
+  readonly offset: number | null
+  readonly message: string
+  readonly hint: string
+}
+
 export type ParseReply =
   | {
       readonly ok: true
       /** What `json_serialize_sql` gave, as text: parsing it would round numbers beyond 2^53. */
       readonly ast_json: string
+      /** Functions and constructs that may not be used: they could read or write what the plan does not list. */
+      readonly violations: readonly SqlViolation[]
     }
   | {
       readonly ok: false
@@ -35,17 +45,22 @@ export interface BindSource {
   readonly name: string
   readonly kind: SourceDefinition['kind']
   readonly paths: readonly string[]
-  readonly options: SourceDefinition['options']
+  readonly options: Record<string, Scalar | Scalar[] | Record<string, string>>
 }
 
 export type BindReply<T> =
   | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly message: string; readonly position: SqlPosition | null }
+  | {
+      readonly ok: false
+      readonly message: string
+      readonly hint: string | null
+      readonly position: SqlPosition | null
+    }
 
 /** One sandbox that lives for one compile; it may open `allowed_paths` and nothing else. */
 export interface BindSession {
-  defineSource(source: BindSource): Promise<BindReply<null>>
-  defineView(name: string, sql: string): Promise<BindReply<null>>
+  defineSource(source: BindSource): Promise<BindReply<unknown>>
+  defineView(name: string, sql: string): Promise<BindReply<unknown>>
   describe(sql: string, params: ParamValues): Promise<BindReply<readonly Column[]>>
   close(): Promise<void>
 }
@@ -54,6 +69,4 @@ export interface BindSession {
 export interface SqlChild {
   parse(sql: string): Promise<ParseReply>
   open(allowedPaths: readonly string[]): Promise<BindSession>
-  /** Names that SQL may call; anything else could read or write what the plan does not list. */
-  isFunctionAllowed(name: string): boolean
 }

@@ -1,18 +1,16 @@
 import type { SourceDefinition } from '@pluto-duck/crdt-model'
-import { sqlIdentifier, sqlString } from '../compile/sql-text.ts'
 
 type Kind = SourceDefinition['kind']
 type OptionValue = SourceDefinition['options'][string]
 type Shape = 'text' | 'boolean' | 'integer' | 'text_or_list' | 'types'
 
-const EVERY: Record<string, Shape> = { union_by_name: 'boolean', hive_partitioning: 'boolean' }
+const EVERY: Record<string, Shape> = { union_by_name: 'boolean' }
 const TEXT_FILES: Record<string, Shape> = {
   ...EVERY,
   columns: 'types',
   compression: 'text',
   dateformat: 'text',
   timestampformat: 'text',
-  auto_detect: 'boolean',
   sample_size: 'integer',
   ignore_errors: 'boolean',
 }
@@ -24,6 +22,7 @@ const TEXT_FILES: Record<string, Shape> = {
 const ALLOWED: Record<Kind, Record<string, Shape>> = {
   csv: {
     ...TEXT_FILES,
+    auto_detect: 'boolean',
     delim: 'text',
     sep: 'text',
     header: 'boolean',
@@ -33,7 +32,6 @@ const ALLOWED: Record<Kind, Record<string, Shape>> = {
     nullstr: 'text_or_list',
     types: 'types',
     names: 'text_or_list',
-    force_not_null: 'text_or_list',
     all_varchar: 'boolean',
     skip: 'integer',
     decimal_separator: 'text',
@@ -41,8 +39,6 @@ const ALLOWED: Record<Kind, Record<string, Shape>> = {
     encoding: 'text',
     new_line: 'text',
     null_padding: 'boolean',
-    normalize_names: 'boolean',
-    allow_quoted_nulls: 'boolean',
     strict_mode: 'boolean',
     max_line_size: 'integer',
   },
@@ -54,12 +50,8 @@ const ALLOWED: Record<Kind, Record<string, Shape>> = {
     maximum_depth: 'integer',
     maximum_object_size: 'integer',
     convert_strings_to_integers: 'boolean',
-    field_appearance_threshold: 'integer',
-    map_inference_threshold: 'integer',
   },
 }
-
-const READER: Record<Kind, string> = { csv: 'read_csv', parquet: 'read_parquet', json: 'read_json' }
 
 export interface OptionProblem {
   readonly option: string
@@ -100,37 +92,26 @@ function fits(shape: Shape, value: OptionValue): boolean {
         typeof value === 'string' || (Array.isArray(value) && value.every(item => typeof item === 'string'))
       )
     case 'types':
+      if (isTyped(value)) return value.every(({ name, type }) => !/^\d+$/.test(name) && TYPE.test(type))
       return isRecord(value) && Object.values(value).every(type => TYPE.test(type))
   }
 }
 
+const isTyped = (value: OptionValue): value is Array<{ name: string; type: string }> =>
+  Array.isArray(value) && value.length > 0 && value.every(item => typeof item === 'object' && item !== null)
+
 const isRecord = (value: OptionValue): value is Record<string, string> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/**
- * The SQL that reads a source: literal paths and literal options only, in a fixed order, so it is the same text on every run.
- * Options must have passed {@link checkOptions}.
- */
-export function readerSql(
-  kind: Kind,
-  paths: readonly string[],
-  options: SourceDefinition['options'],
-): string {
-  const args = [
-    `[${paths.map(sqlString).join(', ')}]`,
-    ...Object.keys(options)
-      .sort()
-      .map(option => `${option} = ${literal(options[option]!)}`),
-  ]
-  return `SELECT * FROM ${READER[kind]}(${args.join(', ')})`
+/** Column types as the runner takes them: a map. A list of `{name, type}` is how they are written when the order matters. */
+export function runnerOptions(options: SourceDefinition['options']): Record<string, RunnerOption> {
+  return Object.fromEntries(Object.entries(options).map(([option, value]) => [option, asRunnerOption(value)]))
 }
 
-function literal(value: OptionValue): string {
-  if (Array.isArray(value)) return `[${value.map(literal).join(', ')}]`
-  if (isRecord(value)) {
-    return `{${Object.entries(value)
-      .map(([column, type]) => `${sqlIdentifier(column)}: ${sqlString(type)}`)
-      .join(', ')}}`
-  }
-  return typeof value === 'string' ? sqlString(value) : value === null ? 'NULL' : String(value)
+type Scalars = string | number | boolean | null
+type RunnerOption = Scalars | Scalars[] | Record<string, string>
+
+function asRunnerOption(value: OptionValue): RunnerOption {
+  if (isTyped(value)) return Object.fromEntries(value.map(column => [column.name, column.type]))
+  return value as RunnerOption
 }

@@ -1,12 +1,12 @@
 import { type Dirent, promises as fs } from 'node:fs'
 import path from 'node:path'
 import type { PipelineDefinition, SourceDefinition } from '@pluto-duck/crdt-model'
-import { checkOptions } from './options.ts'
+import { checkOptions, runnerOptions } from './options.ts'
 
 export interface SourceFile {
   /** Absolute, symbolic links resolved: what is opened, granted and allowed is the same path. */
   readonly path: string
-  /** Below the source's root, with `/`; what a hive partition is read from. */
+  /** Below the source's root, with `/`; which orders the files. */
   readonly relative: string
   readonly size: number
 }
@@ -32,7 +32,7 @@ export const toPlanSource = (source: ResolvedSource) => ({
   name: source.name,
   kind: source.definition.kind,
   paths: source.files.map(file => file.path),
-  options: source.definition.options,
+  options: runnerOptions(source.definition.options),
 })
 
 export type SourceResolution = ResolvedSource | UnresolvedSource

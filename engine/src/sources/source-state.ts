@@ -34,13 +34,12 @@ export class SourceHashes {
   /** Reads whatever is not cached. Rejects with the system's error when a file has gone. */
   async stateOf(source: ResolvedSource): Promise<SourceState> {
     const entries = await this.#load()
-    const partitions = source.definition.options.hive_partitioning === true
     const hash = createHash('sha256')
     let bytes = 0
     for (const file of source.files) {
       const content = await this.#hashOf(file.path, entries)
       bytes += file.size
-      hash.update(partitions ? `${file.relative}\0${content}\n` : `${content}\n`)
+      hash.update(`${content}\n`)
     }
     return { name: source.name, hash: hash.digest('hex'), files: source.files.length, bytes }
   }

@@ -3,15 +3,14 @@ import os from 'node:os'
 import path from 'node:path'
 import { type PipelineDefinition, pipelineDefinition } from '@pluto-duck/crdt-model'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { assertNoErrors, type CompileOptions, compile, type SqlChild } from '../../src/compile/index.ts'
+import { assertNoErrors, type CompileOptions, compile, RunnerChild } from '../../src/compile/index.ts'
 import { resolveSources } from '../../src/sources/resolve-sources.ts'
-import { openDuckdbChild } from './duckdb-child.ts'
 
-let runner: SqlChild & { close(): void }
+let runner: RunnerChild
 let filesDir: string
 
 beforeAll(async () => {
-  runner = await openDuckdbChild()
+  runner = new RunnerChild()
   filesDir = await fs.mkdtemp(path.join(os.tmpdir(), 'pluto-compile-'))
   await fs.writeFile(
     path.join(filesDir, 'orders.csv'),
@@ -19,7 +18,7 @@ beforeAll(async () => {
   )
 })
 afterAll(async () => {
-  runner.close()
+  await runner.close()
   await fs.rm(filesDir, { recursive: true, force: true })
 })
 
