@@ -44,7 +44,7 @@ export function positionAt(sql: string, offset: number): Position {
 }
 
 /** Kinds of error that speak of the text of the SQL and of names, and so quote no data. */
-const ABOUT_TEXT = new Set(['Parser', 'Binder', 'Catalog', 'Syntax'])
+const ABOUT_TEXT = new Set(['Parser', 'Binder', 'Catalog', 'Syntax', 'Not implemented'])
 
 const CLASSES: Readonly<Record<string, ErrorClass>> = {
   'Out of Memory': 'resource',

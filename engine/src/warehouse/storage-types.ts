@@ -67,14 +67,24 @@ export function decode(type: ColumnType, value: string, depth = 0): string {
   if (!holdsUnion(type)) return `CAST(${value} AS ${sqlType(type)})`
   const each = `x${depth}`
   if ('members' in type && type.id === 'UNION') {
-    const target = sqlType(type)
+    // DuckDB has no CASE over fixed arrays: they are lists until the whole is cast.
+    const target = sqlType(withLists(type))
     const cases = type.members.map((m, i) => {
       const member = decode(m.type, `struct_extract(${value}, 'm${i}')`, depth + 1)
       return `WHEN ${quoteText(m.name)} THEN CAST(union_value(${quoteName(m.name)} := ${member}) AS ${target})`
     })
-    return `CASE struct_extract(${value}, 'tag') ${cases.join(' ')} END`
+    return `CAST(CASE struct_extract(${value}, 'tag') ${cases.join(' ')} END AS ${sqlType(type)})`
   }
   return inside(type, value, each, depth, decode)
+}
+
+/** The type with every fixed array in it as a list. */
+function withLists(type: ColumnType): ColumnType {
+  if ('item' in type) return { id: 'LIST', item: withLists(type.item) }
+  if ('key' in type) return { id: 'MAP', key: withLists(type.key), value: withLists(type.value) }
+  if ('members' in type)
+    return { id: type.id, members: type.members.map(m => ({ name: m.name, type: withLists(m.type) })) }
+  return type
 }
 
 type Convert = (type: ColumnType, value: string, depth: number) => string
