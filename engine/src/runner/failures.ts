@@ -24,13 +24,24 @@ const engineError = z.object({
   position: z.string().optional(),
 })
 
-/** DuckDB's error as it is thrown with `errors_as_json`, or null if it is something else. */
+/**
+ * DuckDB's error, or null if it is something else. With `errors_as_json` most are JSON, but not those of a worker thread:
+ * these are `<kind> Error: <message>`.
+ */
 export function readEngineError(error: unknown): z.infer<typeof engineError> | null {
   const text = error instanceof Error ? error.message : String(error)
-  const start = text.indexOf('{')
-  if (start < 0) return null
+  const json = /^(?:[A-Za-z ]+ Error: )?(\{.*\})\s*$/s.exec(text)
+  if (json) {
+    const read = engineError.safeParse(jsonOrNull(json[1] ?? ''))
+    if (read.success) return read.data
+  }
+  const plain = /^([A-Za-z ]+) Error: (.*)$/s.exec(text)
+  return plain ? { exception_type: plain[1] ?? '', exception_message: plain[2] ?? '' } : null
+}
+
+function jsonOrNull(text: string): unknown {
   try {
-    return engineError.parse(JSON.parse(text.slice(start)))
+    return JSON.parse(text)
   } catch {
     return null
   }

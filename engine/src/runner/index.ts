@@ -1,6 +1,7 @@
 export { RunnerError } from './failures.ts'
 export { ALLOWED_FUNCTIONS, ALLOWED_TABLE_FUNCTIONS } from './functions.ts'
 export { checkStatement, type RelationCheck, type RelationName, type Violation } from './guard.ts'
+export { RunnerPool } from './pool.ts'
 export type {
   Described,
   ErrorClass,
