@@ -1,17 +1,23 @@
 import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 
-/**
- * The digest of all heads of a workspace: the XOR over its documents of sha256(`<document_id>:<heads, sorted, joined by ",">`).
- * Documents without changes don't count. XOR makes it independent of order, and lets whoever keeps it replace one document's
- * part when its heads change. It finds differences between honest peers; it proves nothing against a forger.
- */
-export function headsDigest(parts: Iterable<Uint8Array>): string {
-  const sum = new Uint8Array(32)
-  for (const part of parts) for (let i = 0; i < 32; i++) sum[i] = (sum[i] as number) ^ (part[i] as number)
-  return bytesToHex(sum)
+/** A document and its heads, as both sides of a sync know them. */
+export interface DocumentHeads {
+  readonly document_id: string
+  readonly heads: readonly string[]
 }
 
-/** One document's part of the digest: 32 bytes. */
-export const headsDigestPart = (documentId: string, heads: readonly string[]): Uint8Array =>
-  sha256(utf8ToBytes(`${documentId}:${[...heads].sort().join(',')}`))
+/** One document's line of the digest: `<document_id>:<head>,<head>` and a line feed, its heads sorted. */
+export const digestLine = ({ document_id, heads }: DocumentHeads): string =>
+  `${document_id}:${heads.toSorted().join(',')}\n`
+
+/**
+ * The digest of all heads of a workspace: SHA-256, in hex, over the lines of all its documents in order of id. Two devices that
+ * both say "in sync" have the same; `endItem.digest` carries it with the answer that reaches the log's end.
+ */
+export function digestOfHeads(documents: Iterable<DocumentHeads>): string {
+  const sorted = [...documents].sort((a, b) => (a.document_id < b.document_id ? -1 : 1))
+  const hash = sha256.create()
+  const encoder = new TextEncoder()
+  for (const document of sorted) hash.update(encoder.encode(digestLine(document)))
+  return [...hash.digest()].map(byte => byte.toString(16).padStart(2, '0')).join('')
+}
