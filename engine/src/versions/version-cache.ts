@@ -1,0 +1,129 @@
+import { contentHash, type PipelineDefinition } from '@pluto-duck/crdt-model'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import {
+  type Version,
+  type VersionSummary,
+  version,
+  versionRoutes,
+  versionSummary,
+} from '@pluto-duck/crdt-model/protocol'
+import { z } from 'zod'
+import { JsonTable, type State } from '../state/index.ts'
+import type { ServerCalls } from './server-calls.ts'
+
+/** A version as far as this machine knows it: its summary, and the whole once it was read. It never changes. */
+const cachedVersion = z.object({ summary: versionSummary, whole: version.nullable() })
+
+/** Pages of the server's list. */
+const PAGE = 500
+
+/**
+ * The versions of pipelines, from the server, kept so that history and comparisons work offline. What is kept is never wrong,
+ * only incomplete: versions are immutable.
+ */
+export class VersionCache {
+  readonly #table: JsonTable<typeof cachedVersion>
+  readonly #server: ServerCalls
+  readonly #current = new Map<string, VersionSummary | null>()
+
+  constructor(state: State, server: ServerCalls) {
+    this.#table = new JsonTable(state, 'versions', cachedVersion)
+    this.#server = server
+  }
+
+  hashOf(definition: PipelineDefinition): string {
+    return contentHash(definition)
+  }
+
+  /** The newest version known here. */
+  async current(pipelineId: string): Promise<VersionSummary | null> {
+    const held = this.#current.get(pipelineId)
+    if (held !== undefined) return held
+    const [newest = null] = await this.known(pipelineId)
+    this.#current.set(pipelineId, newest)
+    return newest
+  }
+
+  /** Versions known here, newest first. */
+  async known(pipelineId: string): Promise<VersionSummary[]> {
+    const all = await this.#table.list({ parent: pipelineId, limit: 100_000 })
+    return all.map(entry => entry.summary).sort((a, b) => b.number - a.number)
+  }
+
+  /** Takes over the current versions of a workspace's pipelines. Answers the pipelines whose current version is new here. */
+  async refresh(workspaceId: string): Promise<string[]> {
+    const { pipelines } = await this.#server.call(versionRoutes.listPipelines, {
+      query: { workspace_id: workspaceId },
+    })
+    const moved: string[] = []
+    for (const { pipeline_id, current } of pipelines) {
+      if (!current || (await this.current(pipeline_id))?.number === current.number) continue
+      await this.remember(current)
+      moved.push(pipeline_id)
+    }
+    return moved
+  }
+
+  /** The whole list from the server when it can be reached, else what is known here. */
+  async list(pipelineId: string): Promise<VersionSummary[]> {
+    const known = new Set((await this.known(pipelineId)).map(summary => summary.number))
+    try {
+      for (let before: number | undefined; ; ) {
+        const query = before === undefined ? { limit: PAGE } : { before, limit: PAGE }
+        const page = await this.#server.call(versionRoutes.listVersions, {
+          params: { pipeline_id: pipelineId },
+          query,
+        })
+        for (const summary of page.versions) if (!known.has(summary.number)) await this.remember(summary)
+        const last = page.versions.at(-1)
+        if (!page.more || !last || page.versions.every(summary => known.has(summary.number))) break
+        before = last.number
+      }
+    } catch (error) {
+      if (!isOutOfReach(error)) throw error
+    }
+    return this.known(pipelineId)
+  }
+
+  /** One version, whole. Offline a version that was never read here is `server.unreachable`. */
+  async read(pipelineId: string, number: number): Promise<Version> {
+    const held = await this.#table.get(keyOf(pipelineId, number))
+    if (held?.whole) return held.whole
+    const whole = await this.#server.call(versionRoutes.readVersion, {
+      params: { pipeline_id: pipelineId, number },
+    })
+    const { definition, files, ...summary } = whole
+    await this.#put(summary, { ...summary, definition, files })
+    return whole
+  }
+
+  /** Keeps a summary that came with an event or a publish. */
+  async remember(summary: VersionSummary): Promise<void> {
+    const held = await this.#table.get(keyOf(summary.pipeline_id, summary.number))
+    await this.#put(summary, held?.whole ?? null)
+  }
+
+  async #put(summary: VersionSummary, whole: Version | null): Promise<void> {
+    await this.#table.put(
+      keyOf(summary.pipeline_id, summary.number),
+      { parent: summary.pipeline_id, at: summary.published_at },
+      { summary, whole },
+    )
+    const current = this.#current.get(summary.pipeline_id)
+    if (current === undefined || current === null || current.number < summary.number)
+      this.#current.delete(summary.pipeline_id)
+  }
+}
+
+const keyOf = (pipelineId: string, number: number): string => `${pipelineId}:${number}`
+
+/** Errors that only say that nobody can be asked now. */
+export const isOutOfReach = (error: unknown): boolean =>
+  error instanceof AppError &&
+  [
+    'server.unreachable',
+    'auth.required',
+    'auth.expired',
+    'pipeline.not_found',
+    'request.rate_limited',
+  ].includes(error.code)
