@@ -1,10 +1,12 @@
+import { LIMITS } from '@pluto-duck/crdt-model/protocol'
+
 /** What one change may cost. Checked before anything is decoded, so a hostile change is refused at the price of its header. */
 export interface ChangeLimits {
-  /** Bytes of the change, uncompressed. Default 256 KiB: a pasted text of about 200,000 characters. */
+  /** Bytes of the change, uncompressed. Default 256 KiB. */
   readonly bytes: number
-  /** Operations of the change. Default 200,000: one for each character that is typed, pasted or deleted. */
+  /** Operations of the change. Default 50,000: one for each character that is typed, pasted or deleted. */
   readonly ops: number
-  /** Predecessors named by all operations of the change together. Default 250,000. */
+  /** Predecessors named by all operations of the change together. Default 100,000. */
   readonly preds: number
   /** Actors that the change names beside its own. Default 1,000. */
   readonly actors: number
@@ -19,9 +21,9 @@ export interface ChangeLimits {
 }
 
 export const DEFAULT_LIMITS: ChangeLimits = {
-  bytes: 256 * 1024,
-  ops: 200_000,
-  preds: 250_000,
+  bytes: LIMITS.changeBytes,
+  ops: LIMITS.changeOps,
+  preds: 100_000,
   actors: 1_000,
   deps: 1_000,
   messageBytes: 4 * 1024,

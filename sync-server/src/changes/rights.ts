@@ -1,0 +1,47 @@
+import { decodeChange } from '@automerge/automerge'
+import { commentsChangeVerdict, commentsDocumentId, commentsGenesisHash } from '@pluto-duck/crdt-model'
+import { DOCUMENT_WRITERS, type Subject } from '@pluto-duck/crdt-model/protocol'
+import type { DecodedChange } from './admission/decode.ts'
+import type { Refusal } from './admission/limits.ts'
+import type { Push, PushedChange } from './append.ts'
+import type { OpenDocument } from './open-documents.ts'
+
+/** Whether this person may write to this document, and it is the document that the push says it is. */
+export function checkRight(push: Push, item: PushedChange, document: OpenDocument | null): Refusal | null {
+  if (item.base !== null) return { code: 'invalid', reason: 'drafts of documents are not taken yet' }
+  if (document?.corrupt) return { code: 'invalid', reason: 'the document is read-only until it is mended' }
+  if (document && document.kind !== item.kind)
+    return { code: 'invalid', reason: 'the document is of another kind' }
+  const subject = document ? document.subject : item.subject
+  if (item.subject?.kind !== subject?.kind || item.subject?.id !== subject?.id)
+    return { code: 'invalid', reason: 'the document is about another subject' }
+  if ((item.kind === 'comments') !== (item.subject !== null))
+    return { code: 'invalid', reason: 'comments have a subject, and nothing else has' }
+  if (item.subject && item.documentId !== commentsDocumentId(aboutOf(item.subject)))
+    return { code: 'invalid', reason: 'the comments on one subject are one document' }
+  if (!DOCUMENT_WRITERS[item.kind].includes(push.role))
+    return { code: 'permission', reason: `the role ${push.role} may not write to a document of this kind` }
+  return null
+}
+
+const aboutOf = (subject: Subject) => ({ subject_kind: subject.kind, subject_id: subject.id })
+
+/** The first change of comments is the same bytes on every device, so its actor belongs to none. */
+export const isGenesis = (item: PushedChange, change: DecodedChange): boolean =>
+  item.subject !== null &&
+  change.deps.length === 0 &&
+  change.hash === commentsGenesisHash(aboutOf(item.subject))
+
+/** In comments, whether the change touches only what its author may touch. The structure was checked before. */
+export function checkComments(push: Push, document: OpenDocument, bytes: Uint8Array): Refusal | null {
+  if (!document.comments || !document.subject) return null
+  const verdict = commentsChangeVerdict({
+    subject: aboutOf(document.subject),
+    index: document.comments,
+    change: decodeChange(bytes),
+    author_id: push.userId,
+    authorOf: hash => document.authors.get(hash),
+  })
+  if (verdict.ok) return null
+  return { code: verdict.code === 'change.permission' ? 'permission' : 'invalid', reason: verdict.message }
+}

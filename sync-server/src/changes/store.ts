@@ -1,0 +1,248 @@
+import type { DocumentKind, Subject } from '@pluto-duck/crdt-model/protocol'
+import { type QueryExecutorProvider, sql } from 'kysely'
+
+/** The SQL of the change log. Whoever calls it decides on transactions. */
+export type Executor = QueryExecutorProvider
+
+/** What is needed of Kysely, so that it does not matter which other tables it knows. */
+export interface LogDatabase extends Executor {
+  transaction(): { execute<T>(work: (tx: Executor) => Promise<T>): Promise<T> }
+}
+
+export interface DocumentRow {
+  readonly id: string
+  readonly kind: DocumentKind
+  readonly subject: Subject | null
+  readonly base: string | null
+  readonly heads: readonly string[]
+  readonly title: string
+  /** The number of its last change. */
+  readonly seq: number
+  /** Why it takes no more changes; null while it does. */
+  readonly corrupt: string | null
+}
+
+interface RawDocument {
+  id: string
+  kind: DocumentKind
+  subject_kind: string | null
+  subject_id: string | null
+  base: string | null
+  heads: string[]
+  title: string
+  seq: string | number
+  corrupt: string | null
+}
+
+export const subjectOf = (row: { subject_kind: string | null; subject_id: string | null }): Subject | null =>
+  row.subject_kind === null || row.subject_id === null
+    ? null
+    : { kind: row.subject_kind as Subject['kind'], id: row.subject_id }
+
+const documentOf = (row: RawDocument): DocumentRow => ({
+  id: row.id,
+  kind: row.kind,
+  subject: subjectOf(row),
+  base: row.base,
+  heads: row.heads,
+  title: row.title,
+  seq: Number(row.seq),
+  corrupt: row.corrupt,
+})
+
+/** The number of the workspace's last change; 0 before its first. */
+export async function readSeq(db: Executor, workspaceId: string): Promise<number> {
+  const { rows } = await sql<{ seq: string }>`
+    select seq from workspace_counters where workspace_id = ${workspaceId}`.execute(db)
+  return Number(rows[0]?.seq ?? 0)
+}
+
+/** The same, and nobody else appends to the workspace until the transaction ends. */
+export async function lockSeq(tx: Executor, workspaceId: string): Promise<number> {
+  const lock = sql<{ seq: string }>`
+    select seq from workspace_counters where workspace_id = ${workspaceId} for update`
+  let { rows } = await lock.execute(tx)
+  if (rows.length === 0) {
+    await sql`
+      insert into workspace_counters (workspace_id, seq) values (${workspaceId}, 0)
+      on conflict do nothing`.execute(tx)
+    rows = (await lock.execute(tx)).rows
+  }
+  return Number(rows[0]!.seq)
+}
+
+export async function readDocuments(
+  db: Executor,
+  workspaceId: string,
+  ids: readonly string[],
+): Promise<DocumentRow[]> {
+  const { rows } = await sql<RawDocument>`
+    select id, kind, subject_kind, subject_id, base, heads, title, seq, corrupt from documents
+    where workspace_id = ${workspaceId} and id = any(${ids}::uuid[])`.execute(db)
+  return rows.map(documentOf)
+}
+
+/** Which of these ids are documents of another workspace. */
+export async function readForeignIds(
+  db: Executor,
+  workspaceId: string,
+  ids: readonly string[],
+): Promise<Set<string>> {
+  const { rows } = await sql<{ id: string }>`
+    select id from documents where id = any(${ids}::uuid[]) and workspace_id <> ${workspaceId}`.execute(db)
+  return new Set(rows.map(row => row.id))
+}
+
+export interface StoredChange {
+  readonly seq: number
+  readonly documentId: string
+  readonly hash: string
+  readonly authorId: string
+  readonly bytes: Uint8Array
+}
+
+/** Changes of these documents with `after` < seq <= `upTo`, in order. */
+export async function readDocumentChanges(
+  db: Executor,
+  workspaceId: string,
+  ids: readonly string[],
+  after: number,
+  upTo: number,
+): Promise<StoredChange[]> {
+  const { rows } = await sql<{
+    seq: string
+    document_id: string
+    hash: string
+    author_id: string
+    bytes: Uint8Array
+  }>`
+    select seq, document_id, encode(hash, 'hex') as hash, author_id, bytes from changes
+    where workspace_id = ${workspaceId} and document_id = any(${ids}::uuid[])
+      and seq > ${after} and seq <= ${upTo}
+    order by seq`.execute(db)
+  return rows.map(row => ({
+    seq: Number(row.seq),
+    documentId: row.document_id,
+    hash: row.hash,
+    authorId: row.author_id,
+    bytes: row.bytes,
+  }))
+}
+
+/** Numbers of changes that are in the log, by `documentId:hash`. */
+export async function readKnownSeqs(
+  db: Executor,
+  workspaceId: string,
+  known: readonly { documentId: string; hash: string }[],
+): Promise<Map<string, number>> {
+  if (known.length === 0) return new Map()
+  const { rows } = await sql<{ seq: string; document_id: string; hash: string }>`
+    select seq, document_id, encode(hash, 'hex') as hash from changes
+    where workspace_id = ${workspaceId}
+      and document_id = any(${[...new Set(known.map(one => one.documentId))]}::uuid[])
+      and hash = any(${known.map(one => Buffer.from(one.hash, 'hex'))}::bytea[])`.execute(db)
+  return new Map(rows.map(row => [`${row.document_id}:${row.hash}`, Number(row.seq)]))
+}
+
+/** The device to which each of these actors is bound. */
+export async function readActors(
+  db: Executor,
+  workspaceId: string,
+  actors: readonly string[],
+): Promise<Map<string, string>> {
+  const { rows } = await sql<{ actor: string; device_id: string }>`
+    select actor, device_id from actors
+    where workspace_id = ${workspaceId} and actor = any(${actors}::text[])`.execute(db)
+  return new Map(rows.map(row => [row.actor, row.device_id]))
+}
+
+/**
+ * The document's snapshot and the changes behind it up to `upTo`: what `Automerge.load` accepts. A snapshot that reaches
+ * further than `upTo` is left out, and the changes are read from the start.
+ */
+export async function readDocumentBytes(
+  db: Executor,
+  workspaceId: string,
+  documentId: string,
+  upTo: number,
+): Promise<Uint8Array> {
+  const { rows } = await sql<{ snapshot: Uint8Array | null; tail: Uint8Array | null }>`
+    select case when d.snapshot_seq <= ${upTo} then d.snapshot end as snapshot, (
+      select string_agg(c.bytes, ''::bytea order by c.seq) from changes c
+      where c.workspace_id = d.workspace_id and c.document_id = d.id and c.seq <= ${upTo}
+        and c.seq > case when d.snapshot_seq <= ${upTo} then d.snapshot_seq else 0 end
+    ) as tail
+    from documents d where d.workspace_id = ${workspaceId} and d.id = ${documentId}`.execute(db)
+  const [row] = rows
+  return Buffer.concat([row?.snapshot ?? Buffer.alloc(0), row?.tail ?? Buffer.alloc(0)])
+}
+
+export interface NewChange {
+  readonly documentId: string
+  readonly hash: string
+  readonly actor: string
+  readonly actorSeq: number
+  readonly authorId: string
+  readonly deviceId: string
+  readonly live: boolean
+  readonly bytes: Uint8Array
+}
+
+export interface DocumentState {
+  readonly id: string
+  readonly kind: DocumentKind
+  readonly subject: Subject | null
+  readonly title: string
+  readonly heads: readonly string[]
+  readonly createdSeq: number
+  readonly seq: number
+}
+
+export interface Append {
+  readonly workspaceId: string
+  /** The number before the first of `changes`, as locked. */
+  readonly after: number
+  readonly receivedAt: Date
+  readonly changes: readonly NewChange[]
+  readonly documents: readonly DocumentState[]
+  readonly actors: ReadonlyMap<string, string>
+}
+
+/** Appends and numbers the changes; the caller holds the lock on the counter. Fails when a document's id is taken elsewhere. */
+export async function insertChanges(tx: Executor, append: Append): Promise<void> {
+  const { workspaceId, after, changes, documents, actors } = append
+  await sql`
+    with counted as (
+      update workspace_counters set seq = ${after + changes.length} where workspace_id = ${workspaceId}
+    ), bound as (
+      insert into actors (workspace_id, actor, device_id)
+      select ${workspaceId}::uuid, * from unnest(${[...actors.keys()]}::text[], ${[...actors.values()]}::uuid[])
+      on conflict do nothing
+    ), described as (
+      insert into documents
+        (workspace_id, id, kind, subject_kind, subject_id, title, heads, created_seq, seq)
+      select ${workspaceId}::uuid, id, kind, subject_kind, subject_id, title, string_to_array(heads, ','), created_seq, seq
+      from unnest(
+        ${documents.map(one => one.id)}::uuid[], ${documents.map(one => one.kind)}::text[],
+        ${documents.map(one => one.subject?.kind ?? null)}::text[], ${documents.map(one => one.subject?.id ?? null)}::uuid[],
+        ${documents.map(one => one.title)}::text[], ${documents.map(one => one.heads.join(','))}::text[],
+        ${documents.map(one => one.createdSeq)}::bigint[], ${documents.map(one => one.seq)}::bigint[]
+      ) as given (id, kind, subject_kind, subject_id, title, heads, created_seq, seq)
+      on conflict (workspace_id, id)
+        do update set heads = excluded.heads, seq = excluded.seq, title = excluded.title
+    )
+    insert into changes
+      (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
+    select ${workspaceId}::uuid, ${after}::bigint + place, document_id, hash, actor, actor_seq, author_id, device_id,
+      ${append.receivedAt}::timestamptz, live, bytes
+    from unnest(
+      ${changes.map(one => one.documentId)}::uuid[], ${changes.map(one => Buffer.from(one.hash, 'hex'))}::bytea[],
+      ${changes.map(one => one.actor)}::text[], ${changes.map(one => one.actorSeq)}::integer[],
+      ${changes.map(one => one.authorId)}::text[], ${changes.map(one => one.deviceId)}::uuid[],
+      ${changes.map(one => one.live)}::boolean[], ${changes.map(one => asBuffer(one.bytes))}::bytea[]
+    ) with ordinality as given (document_id, hash, actor, actor_seq, author_id, device_id, live, bytes, place)`.execute(
+    tx,
+  )
+}
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -1,0 +1,197 @@
+import * as Automerge from '@automerge/automerge'
+import { addThread, commentsDocumentId, createComments, editComments } from '@pluto-duck/crdt-model'
+import { sql } from 'kysely'
+import { v7 } from 'uuid'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Trial } from '../../src/changes/admission/trial.ts'
+import { type Appended, Appender, type Commit } from '../../src/changes/append.ts'
+import { forgeryWorld } from './forgeries.ts'
+import { actor, type LogFixture, logFixture, note, TestDevice } from './log-fixture.ts'
+
+let log: LogFixture
+const trial = new Trial()
+const commits: Commit[] = []
+const appender = (): Appender => new Appender({ db: log.db, trial, onCommit: commit => commits.push(commit) })
+
+beforeAll(async () => {
+  log = await logFixture()
+})
+afterAll(async () => {
+  await trial.close()
+  await log?.close()
+})
+
+const storedSeqs = (appended: Appended): (number | string)[] =>
+  appended.verdicts.map(one => (one.status === 'stored' ? one.seq : one.code))
+const rows = async (workspaceId: string) =>
+  (
+    await sql<{ seq: string; document_id: string }>`
+      select seq, document_id from changes where workspace_id = ${workspaceId} order by seq`.execute(log.db)
+  ).rows
+
+describe('append', () => {
+  it('[LOG1] stores changes and numbers them from 1 in the order of the push', async () => {
+    const device = new TestDevice(await log.workspace())
+    const id = v7()
+    const doc = note(actor())
+    const appended = await appender().append(device.push(id, [doc.first, doc.edit('a'), doc.edit('b')]))
+    expect(storedSeqs(appended)).toEqual([1, 2, 3])
+    expect(appended.seq).toBe(3)
+    const { rows: documents } = await sql<{ title: string; heads: string[]; seq: string }>`
+      select title, heads, seq from documents where id = ${id}`.execute(log.db)
+    expect(documents).toEqual([{ title: 'note', heads: Automerge.getHeads(doc.doc()), seq: '3' }])
+  })
+
+  it('[LOG2] a repeated append is stored once and answered with the same numbers', async () => {
+    const device = new TestDevice(await log.workspace())
+    const id = v7()
+    const doc = note(actor())
+    const push = device.push(id, [doc.first, doc.edit('a')])
+    const one = appender()
+    expect(storedSeqs(await one.append(push))).toEqual([1, 2])
+    expect(storedSeqs(await one.append(push))).toEqual([1, 2])
+    expect(storedSeqs(await appender().append(push))).toEqual([1, 2])
+    expect(storedSeqs(await one.append(device.push(id, [doc.edit('b'), doc.first])))).toEqual([3, 1])
+    expect(await rows(device.workspaceId)).toHaveLength(3)
+  })
+
+  it('[LOG3] pushes that wait together are committed together, without gaps', async () => {
+    const device = new TestDevice(await log.workspace())
+    const one = appender()
+    const before = commits.length
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => one.append(device.push(v7(), [note(actor()).first]))),
+    )
+    expect(answers.flatMap(storedSeqs).sort((a, b) => Number(a) - Number(b))).toEqual(
+      Array.from({ length: 20 }, (_, i) => i + 1),
+    )
+    expect(commits.length - before).toBeLessThan(5)
+  })
+
+  it('[LOG4] two servers append to one workspace at once: nothing is lost, doubled or skipped', async () => {
+    const workspaceId = await log.workspace()
+    const servers = [appender(), appender()]
+    const id = v7()
+    const base = note(actor())
+    const owner = new TestDevice(workspaceId)
+    await servers[0]!.append(owner.push(id, [base.first]))
+    await Promise.all(
+      servers.map(async server => {
+        const device = new TestDevice(workspaceId)
+        let doc = Automerge.applyChanges(Automerge.init<{ text: string }>({ actor: actor() }), [
+          base.first,
+        ])[0]
+        for (let i = 0; i < 15; i++) {
+          doc = Automerge.change(doc, draft => Automerge.splice(draft, ['text'], 0, 0, `${i}`))
+          const appended = await server.append(device.push(id, [Automerge.getLastLocalChange(doc)!]))
+          expect(appended.verdicts[0]?.status).toBe('stored')
+        }
+      }),
+    )
+    const stored = await rows(workspaceId)
+    expect(stored.map(row => Number(row.seq))).toEqual(Array.from({ length: 31 }, (_, i) => i + 1))
+    const { rows: all } = await sql<{ bytes: Uint8Array }>`
+      select bytes from changes where workspace_id = ${workspaceId} order by seq`.execute(log.db)
+    const merged = Automerge.applyChanges(
+      Automerge.init(),
+      all.map(row => row.bytes),
+    )[0]
+    const { rows: documents } = await sql<{
+      heads: string[]
+    }>`select heads from documents where id = ${id}`.execute(log.db)
+    expect(documents[0]?.heads).toEqual(Automerge.getHeads(merged).toSorted())
+  })
+
+  it('[LOG5] of a push the bad changes are refused, and what depends on them as missing_deps; the rest is stored', async () => {
+    const device = new TestDevice(await log.workspace())
+    const good = note(actor())
+    const bad = note(actor())
+    const broken = bad.first.slice()
+    broken[broken.length - 1]! ^= 1
+    const [a, b] = [v7(), v7()]
+    const appended = await appender().append(
+      device.pushOf([
+        ...device.push(a, [broken, bad.edit('x')]).changes,
+        ...device.push(b, [good.first, good.edit('y')]).changes,
+      ]),
+    )
+    expect(storedSeqs(appended)).toEqual(['invalid', 'missing_deps', 1, 2])
+    const { rows: documents } = await sql<{ id: string }>`
+      select id from documents where workspace_id = ${device.workspaceId}`.execute(log.db)
+    expect(documents).toEqual([{ id: b }])
+  })
+
+  it('[LOG5] every forgery is refused with its code, and leaves the document as it was', async () => {
+    const world = forgeryWorld()
+    const device = new TestDevice(await log.workspace())
+    const one = appender()
+    const id = v7()
+    await one.append(device.push(id, [...world.history, world.concurrent]))
+    const appended = await one.append(
+      device.push(
+        id,
+        world.forgeries.map(forgery => forgery.bytes),
+      ),
+    )
+    expect(
+      appended.verdicts.map(verdict => (verdict.status === 'refused' ? verdict.code : verdict.status)),
+    ).toEqual(world.forgeries.map(forgery => forgery.code))
+    expect(await rows(device.workspaceId)).toHaveLength(world.history.length + 1)
+  })
+
+  it('[LOG6] an actor belongs to the device that showed it first: a copied data folder is refused', async () => {
+    const workspaceId = await log.workspace()
+    const [device, copy] = [new TestDevice(workspaceId), new TestDevice(workspaceId)]
+    const id = v7()
+    const doc = note(actor())
+    await appender().append(device.push(id, [doc.first]))
+    const next = doc.edit('a')
+    expect(storedSeqs(await appender().append(copy.push(id, [next])))).toEqual(['actor'])
+    expect(storedSeqs(await appender().append(device.push(id, [next])))).toEqual([2])
+  })
+
+  it('[LOG7] a viewer may not write to a pipeline, and may comment', async () => {
+    const workspaceId = await log.workspace()
+    const editor = new TestDevice(workspaceId)
+    const viewer = new TestDevice(workspaceId, 'ben', 'viewer')
+    const one = appender()
+    const id = v7()
+    const doc = note(actor())
+    await one.append(editor.push(id, [doc.first]))
+    expect(storedSeqs(await one.append(viewer.push(id, [doc.edit('a')])))).toEqual(['permission'])
+    expect(storedSeqs(await one.append(viewer.push(v7(), [note(actor()).first])))).toEqual(['permission'])
+
+    const subject = { subject_kind: 'pipeline', subject_id: id } as const
+    const comments = editComments(createComments(subject, { actor: actor() }), 'ask', draft => {
+      addThread(draft, { anchor: { kind: 'subject' }, body: 'why?' })
+    })
+    const push = (device: TestDevice, changes: Uint8Array[]) =>
+      device.pushOf(
+        changes.map(bytes => ({
+          documentId: commentsDocumentId(subject),
+          kind: 'comments' as const,
+          subject: { kind: 'pipeline' as const, id },
+          base: null,
+          bytes,
+        })),
+      )
+    const changes = Automerge.getAllChanges(comments)
+    expect(storedSeqs(await one.append(push(viewer, changes)))).toEqual([2, 3])
+    expect(storedSeqs(await one.append(push(editor, changes.slice(0, 1))))).toEqual([2])
+  })
+
+  it("[LOG8] another workspace's document id is refused without saying where it is", async () => {
+    const [here, there] = [await log.workspace(), await log.workspace()]
+    const id = v7()
+    await appender().append(new TestDevice(there).push(id, [note(actor()).first]))
+    const appended = await appender().append(new TestDevice(here).push(id, [note(actor()).first]))
+    expect(appended.verdicts[0]).toMatchObject({ status: 'refused', code: 'permission' })
+    expect(JSON.stringify(appended)).not.toContain(there)
+  })
+
+  it('[MIG2] the changes refuse UPDATE, DELETE and TRUNCATE', async () => {
+    await expect(sql`update changes set live = false`.execute(log.db)).rejects.toThrow(/append-only/)
+    await expect(sql`delete from changes`.execute(log.db)).rejects.toThrow(/append-only/)
+    await expect(sql`truncate changes`.execute(log.db)).rejects.toThrow(/append-only/)
+  })
+})

@@ -1,0 +1,107 @@
+import * as Automerge from '@automerge/automerge'
+import type { Role } from '@pluto-duck/crdt-model/protocol'
+import { serverMigrations } from '@pluto-duck/migrations/server'
+import { testDatabase } from '@pluto-duck/test-fixtures/services'
+import { Kysely, PostgresDialect, sql } from 'kysely'
+import { Migrator } from 'kysely/migration'
+import pg from 'pg'
+import { v7 } from 'uuid'
+import type { Push, PushedChange } from '../../src/changes/append.ts'
+
+/** A migrated database with people in it, for tests of the log. */
+export interface LogFixture {
+  readonly db: Kysely<unknown>
+  readonly url: string
+  /** A new workspace of its own. */
+  workspace(): Promise<string>
+  close(): Promise<void>
+}
+
+export async function logFixture(): Promise<LogFixture> {
+  const database = await testDatabase()
+  const pool = new pg.Pool({ connectionString: database.url, max: 10 })
+  const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
+  const migrated = await new Migrator({
+    db,
+    provider: { getMigrations: async () => serverMigrations },
+  }).migrateToLatest()
+  if (migrated.error) throw migrated.error
+  await sql`insert into users (id, name, email) values ('ann', 'Ann', 'ann@example.org'), ('ben', 'Ben', 'ben@example.org')`.execute(
+    db,
+  )
+  return {
+    db,
+    url: database.url,
+    async workspace() {
+      const id = v7()
+      await sql`insert into workspaces (id, name, created_by) values (${id}, 'W', 'ann')`.execute(db)
+      return id
+    },
+    async close() {
+      await db.destroy()
+      await database.drop()
+    },
+  }
+}
+
+export const pipelineChange = (documentId: string, bytes: Uint8Array): PushedChange => ({
+  documentId,
+  kind: 'pipeline',
+  subject: null,
+  base: null,
+  bytes,
+})
+
+/** One installation: a person, a role, a device id and its actor, writing to one workspace. */
+export class TestDevice {
+  readonly id = v7()
+  readonly workspaceId: string
+  readonly userId: string
+  readonly role: Role
+
+  constructor(workspaceId: string, userId = 'ann', role: Role = 'editor') {
+    this.workspaceId = workspaceId
+    this.userId = userId
+    this.role = role
+  }
+
+  push(documentId: string, changes: readonly Uint8Array[]): Push {
+    return this.pushOf(changes.map(bytes => pipelineChange(documentId, bytes)))
+  }
+
+  pushOf(changes: readonly PushedChange[]): Push {
+    const { workspaceId, userId, role, id } = this
+    return { workspaceId, userId, role, deviceId: id, live: true, changes }
+  }
+}
+
+export interface Note {
+  name: Automerge.ImmutableString
+  text: string
+  n: number
+}
+
+/** A document with one change, and a function that edits it and gives the new change. */
+export function note(actor: string): {
+  first: Uint8Array
+  edit: (text: string) => Uint8Array
+  doc: () => Automerge.Doc<Note>
+} {
+  let doc = Automerge.init<Note>({ actor })
+  doc = Automerge.change(doc, draft => {
+    draft.name = new Automerge.ImmutableString('note')
+    draft.text = ''
+    draft.n = 0
+  })
+  return {
+    first: Automerge.getLastLocalChange(doc)!,
+    edit(text) {
+      doc = Automerge.change(doc, draft => Automerge.splice(draft, ['text'], draft.text.length, 0, text))
+      return Automerge.getLastLocalChange(doc)!
+    },
+    doc: () => doc,
+  }
+}
+
+/** A fresh actor id. */
+export const actor = (): string => v7().replaceAll('-', '')
