@@ -55,13 +55,13 @@ export function conflictMarks({ doc, since, records }: MarksInput): Mark[] {
   const paths = ObjectPaths.of(doc)
   for (const change of changes) paths.addChange(change)
   const touched = targetsOf(changes, paths)
-  const window = new CausalWindow(changes, fresh, records)
+  const order = new CausalWindow(changes, fresh, records)
   const views = new Views(doc)
   const marks: Mark[] = []
   for (const [target, { changes: touching, field, stepId, kind, reader, rivals }] of touched) {
-    const met = window.concurrent(touching, rivals)
+    const met = order.concurrent(touching, rivals)
     if (met.size === 0) continue
-    const frontier = window.maximal(met)
+    const frontier = order.maximal(met)
     const values = frontier.map(change => reader(views.at(change.hash)))
     // Both gave it the same value: nothing to look at, unless merging two equal texts made a third.
     const merged = kind === 'text' ? [reader(views.at(...frontier.map(change => change.hash)))] : []
@@ -74,7 +74,7 @@ export function conflictMarks({ doc, since, records }: MarksInput): Mark[] {
       field,
       sides: frontier.map(change => ({
         hashes: [change.hash],
-        author_ids: window.authorsOfSide(change, frontier, met),
+        author_ids: order.authorsOfSide(change, frontier, met),
       })),
       values,
     })
