@@ -2,10 +2,12 @@ import type { Migration } from 'kysely/migration'
 import { identity } from './0001_identity.ts'
 import { changes } from './0002_changes.ts'
 import { audit } from './0003_audit.ts'
+import { versions } from './0004_versions.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
   '0001_identity': identity,
   '0002_changes': changes,
   '0003_audit': audit,
+  '0004_versions': versions,
 }

@@ -15,6 +15,7 @@ import {
 } from '../auth/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
 import { createDatabase, migrate } from '../database/index.ts'
+import { versionsFeature } from '../versions/index.ts'
 import { workspacesFeature } from '../workspaces/index.ts'
 import { type Clock, type ServerContext, systemClock } from './context.ts'
 import { EventBus } from './event-bus.ts'
@@ -135,6 +136,7 @@ const createFeatures = (ctx: ServerContext, access: Access, probes: Probes): Fea
   healthFeature(ctx.publicUrl, probes),
   identityFeature(ctx, access),
   workspacesFeature(ctx),
+  versionsFeature(ctx),
   auditFeature(ctx),
 ]
 

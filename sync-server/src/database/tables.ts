@@ -1,4 +1,5 @@
 import type { ColumnType, Generated } from 'kysely'
+import type { VersionTables } from '../versions/tables.ts'
 
 /** `timestamptz`: read as a Date, written as a Date or ISO text. */
 export type Time = ColumnType<Date, Date | string, Date | string>
@@ -79,6 +80,30 @@ interface AuditRows {
   hash: string
 }
 
+/** The change log's tables, as far as other features read them; `changes/` alone writes them. */
+interface Documents {
+  workspace_id: string
+  id: string
+  kind: 'pipeline' | 'comments'
+  base: string | null
+  title: string
+  heads: string[]
+  created_at: TimeByDefault
+  seq: number
+  snapshot: Buffer | null
+  snapshot_seq: number
+}
+interface Changes {
+  workspace_id: string
+  seq: number
+  document_id: string
+  hash: Buffer
+  author_id: string
+  received_at: Time
+  live: boolean
+  bytes: Buffer
+}
+
 export interface IdentityTables {
   users: Users
   sessions: Sessions
@@ -87,10 +112,14 @@ export interface IdentityTables {
   invitations: Invitations
   devices: Devices
 }
+export interface ChangeTables {
+  documents: Documents
+  changes: Changes
+}
 export interface AuditTables {
   audit_heads: AuditHeads
   audit: AuditRows
 }
 
 /** The server's schema as Kysely sees it; each feature adds its tables. `bigint` is read as a number. */
-export interface Database extends IdentityTables, AuditTables {}
+export interface Database extends IdentityTables, ChangeTables, AuditTables, VersionTables {}

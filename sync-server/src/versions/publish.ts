@@ -1,0 +1,242 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import type { BodyOf, VersionSummary, versionRoutes } from '@pluto-duck/crdt-model/protocol'
+import { sql, type Transaction } from 'kysely'
+import type { ServerContext } from '../app/context.ts'
+import { type Database, transact } from '../database/index.ts'
+import { idTaken } from '../workspaces/index.ts'
+import type { Materialised, Materialiser } from './materialise.ts'
+import { SUMMARY, summary } from './read.ts'
+
+export interface PublishInput {
+  readonly workspaceId: string
+  readonly userId: string
+  readonly deviceId: string | null
+  readonly origin: string
+  readonly body: BodyOf<typeof versionRoutes.publish>
+}
+export interface Published {
+  readonly version: VersionSummary
+  /** False: it was there already, under this id or as the current version's content. */
+  readonly made: boolean
+}
+
+type Ready = Extract<Materialised, { status: 'ok' }>
+type Current = { number: number; heads: string[] } | null
+
+/**
+ * Publishes a document at given heads as the next version of its pipeline.
+ *
+ * The same `version_id`, or the content of the current version, answers the version that is there. Else the parent has to be
+ * the current version, its changes have to be in the past of the heads, the pipeline has to be valid and every conflict mark
+ * since the parent has to be named in `resolved`. The version, the audit row and the wake-up are one transaction.
+ */
+export const publish = async (
+  ctx: ServerContext,
+  materialiser: Materialiser,
+  input: PublishInput,
+): Promise<Published> => {
+  const { body } = input
+  await assertPipeline(ctx, input)
+  for (;;) {
+    const known = await knownVersion(ctx, input)
+    if (known) return { version: known, made: false }
+    const current = await currentOf(ctx, body.pipeline_id)
+    const ready = await materialise(ctx, materialiser, input, current)
+    const result = await transact(ctx.db, tx => commit(ctx, tx, input, current, ready))
+    // Somebody published between the reading and the lock: look again at what is current now.
+    if (result !== 'moved') return result
+  }
+}
+
+const assertPipeline = async (ctx: ServerContext, { workspaceId, body }: PublishInput): Promise<void> => {
+  const found = await ctx.db
+    .selectFrom('documents')
+    .select('id')
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', body.pipeline_id)
+    .where('kind', '=', 'pipeline')
+    .where('base', 'is', null)
+    .executeTakeFirst()
+  if (!found) {
+    throw new AppError('pipeline.not_found', 'There is no such pipeline on the server.', {
+      hint: 'Sync first: its changes have not arrived, or it is in another workspace.',
+    })
+  }
+}
+
+const knownVersion = async (
+  { db }: ServerContext,
+  { workspaceId, body }: PublishInput,
+): Promise<VersionSummary | null> => {
+  const row = await db
+    .selectFrom('versions')
+    .select(SUMMARY)
+    .where('id', '=', body.version_id)
+    .executeTakeFirst()
+  if (!row) return null
+  if (row.workspace_id !== workspaceId || row.pipeline_id !== body.pipeline_id) throw idTaken('version_id')
+  return await summary(db, row)
+}
+
+const currentOf = async ({ db }: ServerContext, pipelineId: string): Promise<Current> => {
+  const row = await db
+    .selectFrom('pipelines as p')
+    .innerJoin('versions as v', join =>
+      join.onRef('v.pipeline_id', '=', 'p.id').onRef('v.number', '=', 'p.current'),
+    )
+    .select(['v.number', 'v.heads'])
+    .where('p.id', '=', pipelineId)
+    .executeTakeFirst()
+  return row ?? null
+}
+
+const materialise = async (
+  ctx: ServerContext,
+  materialiser: Materialiser,
+  { workspaceId, body }: PublishInput,
+  current: Current,
+): Promise<Ready> => {
+  const document = await ctx.db
+    .selectFrom('documents')
+    .select(['snapshot', 'snapshot_seq'])
+    .where('workspace_id', '=', workspaceId)
+    .where('id', '=', body.pipeline_id)
+    .executeTakeFirstOrThrow()
+  const tail = await ctx.db
+    .selectFrom('changes')
+    .select('bytes')
+    .where('workspace_id', '=', workspaceId)
+    .where('document_id', '=', body.pipeline_id)
+    .where('seq', '>', document.snapshot === null ? 0 : document.snapshot_seq)
+    .orderBy('seq')
+    .execute()
+  const result = await materialiser.read({
+    snapshot: document.snapshot,
+    changes: tail.map(change => change.bytes),
+    heads: body.heads,
+    parentHeads: current?.heads ?? [],
+  })
+  switch (result.status) {
+    case 'ok':
+      return result
+    case 'unknown_heads':
+      throw new AppError('version.unknown_heads', 'The server does not have all changes of these heads.')
+    case 'not_a_pipeline':
+      throw new AppError('document.invalid', 'This document is no pipeline at these heads.')
+    case 'invalid':
+      throw new AppError('document.invalid', `The pipeline has ${result.problems.length} problems.`, {
+        details: { problems: result.problems.slice(0, 50) },
+      })
+    case 'failed':
+      throw new AppError('document.corrupt', 'The server could not read the document.', {
+        cause: new Error(result.reason),
+      })
+  }
+}
+
+const commit = async (
+  ctx: ServerContext,
+  tx: Transaction<Database>,
+  input: PublishInput,
+  seen: Current,
+  ready: Ready,
+): Promise<Published | 'moved'> => {
+  const { workspaceId, userId, body } = input
+  const now = ctx.clock.now()
+  await sql`
+    insert into pipelines (workspace_id, id, current, created_at, updated_at)
+    values (${workspaceId}, ${body.pipeline_id}, null, ${now}, ${now})
+    on conflict (id) do nothing`.execute(tx)
+  const pipeline = await tx
+    .selectFrom('pipelines')
+    .select('current')
+    .where('id', '=', body.pipeline_id)
+    .forUpdate()
+    .executeTakeFirstOrThrow()
+  if (pipeline.current !== (seen?.number ?? null)) return 'moved'
+  const current =
+    pipeline.current === null
+      ? null
+      : await tx
+          .selectFrom('versions')
+          .select(SUMMARY)
+          .where('pipeline_id', '=', body.pipeline_id)
+          .where('number', '=', pipeline.current)
+          .executeTakeFirstOrThrow()
+  if (current !== null && current.content_hash === ready.contentHash) {
+    return { version: await summary(tx, current), made: false }
+  }
+  if (body.parent !== pipeline.current || !ready.knowsParent) {
+    throw new AppError('version.parent_moved', 'Another version is current.', {
+      details: { current: current === null ? null : await summary(tx, current) },
+    })
+  }
+  const restored = await tx
+    .selectFrom('versions')
+    .select('number')
+    .where('pipeline_id', '=', body.pipeline_id)
+    .where('content_hash', '=', ready.contentHash)
+    .orderBy('number', 'desc')
+    .executeTakeFirst()
+  const number = (pipeline.current ?? 0) + 1
+  const row = await tx
+    .insertInto('versions')
+    .values({
+      workspace_id: workspaceId,
+      pipeline_id: body.pipeline_id,
+      number,
+      id: body.version_id,
+      content_hash: ready.contentHash,
+      heads: [...new Set(body.heads)].sort(),
+      parent: body.parent,
+      message: body.message,
+      published_by: userId,
+      published_at: now,
+      authors: await authorsOf(tx, input, ready.since),
+      resolved: body.resolved,
+      restores: restored?.number ?? null,
+      definition: ready.definition,
+      files: JSON.stringify(ready.files),
+    })
+    .onConflict(conflict => conflict.column('id').doNothing())
+    .returning(SUMMARY)
+    .executeTakeFirst()
+  // The id was taken by another pipeline since it was looked up: the next round says so.
+  if (!row) return 'moved'
+  await tx
+    .updateTable('pipelines')
+    .set({ current: number, updated_at: now })
+    .where('id', '=', body.pipeline_id)
+    .execute()
+  await ctx.bus.publish(workspaceId, { type: 'version', pipeline_id: body.pipeline_id, number }, tx)
+  await ctx.audit.record(tx, {
+    workspaceId,
+    actorUserId: userId,
+    deviceId: input.deviceId,
+    origin: input.origin,
+    action: 'version.publish',
+    objectKind: 'version',
+    objectId: body.version_id,
+    details: {
+      pipeline_id: body.pipeline_id,
+      number,
+      content_hash: ready.contentHash,
+      resolved: body.resolved,
+    },
+  })
+  return { version: await summary(tx, row), made: true }
+}
+
+/** Everyone whose changes came in since the parent, by the server's record of them. */
+const authorsOf = async (
+  tx: Transaction<Database>,
+  { workspaceId, body }: PublishInput,
+  since: readonly string[],
+): Promise<string[]> => {
+  const { rows } = await sql<{ author_id: string }>`
+    select distinct author_id from changes
+    where workspace_id = ${workspaceId} and document_id = ${body.pipeline_id}
+      and hash = any (${since.map(hash => Buffer.from(hash, 'hex'))}::bytea[])
+    order by author_id`.execute(tx)
+  return rows.map(row => row.author_id)
+}
