@@ -1,12 +1,8 @@
-import {
-  type PipelineDefinition,
-  pipelineDefinition,
-  type Scalar,
-  type StepDefinition,
-} from './definition.ts'
+import type { PipelineDefinition, Scalar, StepDefinition } from './definition.ts'
 import type { Problem } from './problem.ts'
 import { readPipeline } from './read-pipeline.ts'
 import type { PipelineDoc } from './schema.ts'
+import { problemAt, schemaProblems } from './schema-problems.ts'
 
 const PIPELINE_FILE = 'pipeline.yaml'
 
@@ -37,28 +33,17 @@ function definitionProblems(definition: PipelineDefinition): Problem[] {
   ]
 }
 
-/** What the schema refuses, as problems; `value` need not be a definition at all. */
-export function schemaProblems(value: unknown): Problem[] {
-  const parsed = pipelineDefinition.safeParse(value)
-  if (parsed.success) return []
-  return parsed.error.issues.flatMap(issue => {
-    const path = issue.path.map(part => (typeof part === 'number' ? part : String(part)))
-    if (issue.code === 'unrecognized_keys')
-      return issue.keys.map(key =>
-        problem('value.unknown_key', `Unknown key «${key}»${at(path)}.`, [...path, key], value, {
-          hint: 'Remove it, or check its spelling against docs/formats.md.',
-        }),
-      )
-    return [
-      problem('value.invalid', `Invalid value${at(path)}: ${issue.message}.`, path, value, {
-        hint: 'Give it a value that docs/formats.md allows.',
-      }),
-    ]
-  })
+/** What has a name or an id: a definition, or as much of one as could be read. */
+export interface Named {
+  readonly steps: readonly {
+    readonly id: string
+    readonly name: string
+    readonly tests: readonly { readonly id: string }[]
+  }[]
 }
 
 /** Names and ids that must be unique and are not. */
-export function identityProblems(definition: PipelineDefinition): Problem[] {
+export function identityProblems(definition: Named): Problem[] {
   const found: Problem[] = []
   const repeated = (values: readonly string[], report: (value: string, index: number) => void) => {
     const seen = new Set<string>()
@@ -116,9 +101,15 @@ export function textProblems(definition: PipelineDefinition): Problem[] {
     if (typeof value === 'string') {
       if (!value.isWellFormed())
         found.push(
-          problem('value.not_text', `The text${at(path)} holds half of a character.`, path, definition, {
-            hint: 'Type the broken character again.',
-          }),
+          problem(
+            'value.not_text',
+            `The text at ${path.join('.')} holds half of a character.`,
+            path,
+            definition,
+            {
+              hint: 'Type the broken character again.',
+            },
+          ),
         )
     } else if (Array.isArray(value))
       for (const [index, entry] of value.entries()) visit(entry, [...path, index])
@@ -239,37 +230,10 @@ function publishProblems(definition: PipelineDefinition): Problem[] {
   )
 }
 
-const at = (path: readonly (string | number)[]): string => (path.length === 0 ? '' : ` at ${path.join('.')}`)
-
-function problem(
+const problem = (
   code: string,
   message: string,
   path: readonly (string | number)[],
   subject: unknown,
   { hint }: { hint: string },
-): Problem {
-  const step = path[0] === 'steps' && typeof path[1] === 'number' ? stepAt(subject, path[1]) : undefined
-  const file =
-    path[0] === 'report'
-      ? 'report.md'
-      : step?.name !== undefined && path[2] === 'sql'
-        ? `${step.name}.sql`
-        : PIPELINE_FILE
-  return {
-    code,
-    message,
-    hint,
-    severity: 'error',
-    file,
-    path,
-    ...(step?.id === undefined ? {} : { step_id: step.id }),
-  }
-}
-
-function stepAt(subject: unknown, index: number): { id?: string; name?: string } | undefined {
-  const steps = (subject as { steps?: unknown } | null)?.steps
-  const step: unknown = Array.isArray(steps) ? steps[index] : undefined
-  if (typeof step !== 'object' || step === null) return undefined
-  const { id, name } = step as { id?: unknown; name?: unknown }
-  return { ...(typeof id === 'string' ? { id } : {}), ...(typeof name === 'string' ? { name } : {}) }
-}
+): Problem => problemAt(code, message, path, subject, hint)

@@ -2,7 +2,8 @@ import { v7 } from 'uuid'
 import { canonicalJson } from '../canonical/canonical.ts'
 import { type PipelineDefinition, pipelineDefinition } from '../documents/definition.ts'
 import type { Problem } from '../documents/problem.ts'
-import { identityProblems, schemaProblems, textProblems } from '../documents/problems.ts'
+import { identityProblems, type Named, textProblems } from '../documents/problems.ts'
+import { schemaProblems } from '../documents/schema-problems.ts'
 import { PIPELINE_FILE, REPORT_FILE } from './to-files.ts'
 import { parseOutline, type YamlOutline } from './yaml-outline.ts'
 
@@ -58,14 +59,37 @@ export function pipelineFromFiles(
       ],
     }
   const whole = assemble(outline.value, files, outline, options, problems)
-  for (const found of schemaProblems(whole)) problems.push(located(found, outline))
   const parsed = pipelineDefinition.safeParse(whole)
-  if (parsed.success) {
-    for (const found of [...identityProblems(parsed.data), ...textProblems(parsed.data)])
-      problems.push(located(found, outline))
-    if (problems.length === 0) return { ok: true, definition: parsed.data }
+  const found = parsed.success
+    ? [...identityProblems(parsed.data), ...textProblems(parsed.data)]
+    : [...schemaProblems(whole), ...identityProblems(namesIn(whole))]
+  problems.push(...found.map(one => located(one, outline)))
+  if (parsed.success && problems.length === 0) return { ok: true, definition: parsed.data }
+  return { ok: false, problems: problems.sort(byPlace) }
+}
+
+/** In the order in which a person meets them: pipeline.yaml from top to bottom, then the other files. */
+function byPlace(a: Problem, b: Problem): number {
+  const rank = (problem: Problem) => (problem.file === PIPELINE_FILE ? '' : (problem.file ?? ''))
+  const [left, right] = [rank(a), rank(b)]
+  if (left !== right) return left < right ? -1 : 1
+  return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
+}
+
+/** The names and ids of what could not be parsed as a whole; what has none gets one that nothing else has. */
+function namesIn(whole: Record<string, unknown>): Named {
+  const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : [])
+  const text = (thing: unknown, key: string, other: string): string =>
+    isRecord(thing) && typeof thing[key] === 'string' ? thing[key] : `${key} ${other}`
+  return {
+    steps: list(whole.steps).map((step, at) => ({
+      id: text(step, 'id', `of step ${at}`),
+      name: text(step, 'name', `of step ${at}`),
+      tests: list(isRecord(step) ? step.tests : []).map((test, index) => ({
+        id: text(test, 'id', `of test ${index}`),
+      })),
+    })),
   }
-  return { ok: false, problems }
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -139,7 +163,7 @@ function assembleStep(
     add(
       'value.unknown_key',
       `The SQL of step «${label}» is not written in ${PIPELINE_FILE}.`,
-      `Move it to ${label}.sql.`,
+      `Move it to ${typeof step.name === 'string' ? step.name : '<name>'}.sql.`,
       'sql',
     )
   const file =

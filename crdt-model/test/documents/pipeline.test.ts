@@ -160,7 +160,7 @@ describe('pipeline documents', () => {
       raw.name = 7 as never
     })
     expect(pipelineFromDoc(doc).steps[0]!.materialize).toBe('table')
-    expect(problemsOf(doc).map(problem => problem.code)).toEqual(['value.unreadable', 'value.invalid'])
+    expect(problemsOf(doc).map(problem => problem.code)).toEqual(['value.unreadable', 'name.invalid'])
     expect(displayName(doc)).toBe('unnamed')
     expect(pipelineFromDoc(makeEqualTo(doc, aPipeline(), 'mend'))).toEqual(aPipeline())
   })

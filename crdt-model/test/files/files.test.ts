@@ -109,7 +109,7 @@ describe('files', () => {
     expect(found).toEqual(
       expect.arrayContaining([
         'file.duplicate a.sql:1:1',
-        'value.invalid pipeline.yaml:1:7',
+        'name.invalid pipeline.yaml:1:7',
         'value.unknown_key pipeline.yaml:2:1',
         'value.unknown_key pipeline.yaml:5:5',
         'value.unknown_key pipeline.yaml:6:5',
@@ -117,6 +117,7 @@ describe('files', () => {
         'value.unknown_key pipeline.yaml:10:1',
         'file.missing pipeline.yaml:7:5',
         'file.unlisted stray.sql:1:1',
+        'step.duplicate_name pipeline.yaml:9:11',
       ]),
     )
     for (const problem of result.problems) expect(problem.hint.length).toBeGreaterThan(5)
@@ -145,6 +146,22 @@ describe('files', () => {
       }),
       { numRuns: 60 },
     )
+  })
+
+  it('[FILE5] a problem speaks of the pipeline, not of the schema', () => {
+    const result = pipelineFromFiles({
+      'pipeline.yaml':
+        'name: a\ntags: x\nsteps:\n  - name: b\n    tests: [{type: not_nul}]\nparams: {n: {}}\nschema_version: 2\n',
+      'b.sql': '',
+    })
+    expect(
+      result.ok ? [] : result.problems.map(problem => `${problem.line} ${problem.message} ${problem.hint}`),
+    ).toEqual([
+      '2 «tags» is not a list. Write it as a list: tags: [ … ].',
+      '5 «type» of step «b», test 1 is none of: not_null, unique, accepted_values, custom. Give one of: not_null, unique, accepted_values, custom.',
+      '6 «type» of param «n» is missing. Add «type».',
+      '7 A newer program wrote this pipeline. Update this program, then try again.',
+    ])
   })
 
   it('[FILE7] two steps of one name have two files', () => {
