@@ -113,6 +113,7 @@ export {
   type SubjectKind,
   type TestDoc,
 } from './documents/schema.ts'
+export { takeSide } from './documents/take-side.ts'
 export { upgradeChanges, upgradeDocument } from './documents/upgrade.ts'
 export { type ImportOptions, type ImportResult, pipelineFromFiles } from './files/from-files.ts'
 export { pipelineToFiles } from './files/to-files.ts'

@@ -165,6 +165,50 @@ describe('pipeline documents', () => {
     expect(pipelineFromDoc(makeEqualTo(doc, aPipeline(), 'mend'))).toEqual(aPipeline())
   })
 
+  it('[DOC7] whatever another program wrote, reading never throws and an import mends it', () => {
+    const junk = fc.oneof(
+      fc.jsonValue({ maxDepth: 3 }),
+      fc.string().map(text => new Automerge.ImmutableString(text)),
+      fc.constant({
+        deleted: true,
+        name: 'x',
+        sql: 3,
+        settings: [],
+        tests: { t: { settings: { type: 1 } } },
+      }),
+    )
+    const path = fc.constantFrom(
+      ...['name', 'description', 'settings', 'params', 'sources', 'steps', 'report', 'publish'],
+      ...['steps/step-orders', 'steps/other', 'params/p', 'sources/s', 'settings/tags', 'publish/snapshots'],
+      ...['name', 'order', 'deleted', 'sql', 'settings', 'tests', 'tests/t'].map(
+        key => `steps/step-orders/${key}`,
+      ),
+    )
+    fc.assert(
+      fc.property(fc.array(fc.tuple(path, junk), { maxLength: 4 }), writes => {
+        const doc = Automerge.change(createPipeline(aPipeline()), d => {
+          for (const [place, value] of writes) {
+            const keys = place.split('/')
+            let held: unknown = d
+            for (const key of keys.slice(0, -1)) held = (held as Record<string, unknown> | undefined)?.[key]
+            if (
+              typeof held === 'object' &&
+              held !== null &&
+              !Array.isArray(held) &&
+              !Automerge.isImmutableString(held)
+            )
+              (held as Record<string, unknown>)[keys.at(-1)!] = value
+          }
+        })
+        pipelineFromDoc(doc)
+        problemsOf(doc)
+        displayName(doc)
+        expect(pipelineFromDoc(makeEqualTo(doc, aPipeline(), 'mend'))).toEqual(aPipeline())
+      }),
+      { numRuns: 80 },
+    )
+  })
+
   it('[DOC8] two steps of one name stay two, in one order, and are a problem', () => {
     const base = createPipeline({ name: 'p' })
     const a = editPipeline(fork(base), 'a', d => void addStep(d, { name: 'x', id: '1', sql: 'select 1' }))

@@ -9,14 +9,22 @@ import {
   editPipeline,
   moveStep,
   type PipelineDoc,
+  pipelineFromDoc,
+  removeParam,
   removeStep,
+  removeTest,
   renameStep,
   restoreStep,
+  setName,
   setParam,
+  setPublish,
   setStepSetting,
+  setTags,
   spliceReport,
   spliceStepSql,
+  takeSide,
   updateStepSql,
+  updateTest,
 } from '../../src/index.ts'
 import { anActor, anyDeeds, aPipeline, offlineRecords, playDeeds } from '../../src/testing/index.ts'
 
@@ -109,6 +117,69 @@ describe('marks', () => {
     ])
     expect(found.find(mark => mark.field === 'materialize')?.values).toEqual(['incremental', 'view'])
     expect(found.find(mark => mark.field === 'params/region')?.values).toContain(null)
+  })
+
+  it('[MARK9] a mark is settled by one side, whatever it marks', () => {
+    const { base } = setUp()
+    const first = edit(fork(base), d => {
+      setParam(d, 'region', { type: 'text', default: 'EU' })
+      addTest(d, ORDERS, { id: 't', type: 'not_null', column: 'x' })
+      setTags(d, ['a'])
+    })
+    const since = Automerge.getHeads(first)
+    const left = edit(fork(first), d => {
+      setStepSetting(d, ORDERS, 'timeout_s', 3)
+      renameStep(d, ORDERS, 'left')
+      setParam(d, 'region', { default: 'US', allowed: ['US'] })
+      updateTest(d, ORDERS, 't', { type: 'unique', columns: ['x', 'y'] })
+      spliceReport(d, 0, 0, 'left')
+      setName(d, 'left')
+      setTags(d, ['b'])
+      setPublish(d, { report: false })
+      removeStep(d, 'step-revenue')
+      spliceStepSql(d, ORDERS, 0, 6, 'SELECT')
+    })
+    const right = edit(fork(first), d => {
+      setStepSetting(d, ORDERS, 'timeout_s', 4)
+      renameStep(d, ORDERS, 'right')
+      removeParam(d, 'region')
+      removeTest(d, ORDERS, 't')
+      spliceReport(d, 0, 0, 'right')
+      setName(d, 'right')
+      setTags(d, [])
+      setPublish(d, { report: true, snapshots: [{ step: 'orders', columns: [], max_rows: 5 }] })
+      spliceStepSql(d, 'step-revenue', 0, 6, 'SELECT')
+      spliceStepSql(d, ORDERS, 0, 6, 'Select')
+    })
+    const merged = Automerge.merge(fork(left), right)
+    const marks = conflictMarks({ doc: merged, since, records: offlineRecords(merged) })
+    expect(marks.map(mark => mark.field).sort()).toEqual([
+      'deleted',
+      'name',
+      'name',
+      'params/region',
+      'report',
+      'sql',
+      'tags',
+      'tests/t',
+      'timeout_s',
+    ])
+    for (const wanted of [left, right]) {
+      const settled = edit(fork(merged), d => {
+        for (const mark of marks)
+          takeSide(
+            d,
+            mark,
+            mark.sides.findIndex(side => side.hashes[0] === Automerge.getHeads(wanted)[0]),
+          )
+      })
+      const { publish: _, ...got } = pipelineFromDoc(settled)
+      const { publish: __, ...expected } = pipelineFromDoc(wanted)
+      expect(got).toEqual(expected)
+    }
+    expect(() => edit(fork(merged), d => takeSide(d, marks[0]!, 2))).toThrow(
+      expect.objectContaining({ code: 'document.invalid' }),
+    )
   })
 
   it('[MARK4] a deletion that met an edit is marked and loses nothing; two deletions are not', () => {
