@@ -93,7 +93,9 @@ export function checkDefinition({
   }
   const blocks = report.parts.flatMap(part => (part.kind === 'sql' ? [part.name] : []))
   for (const part of report.parts) {
-    if (part.kind !== 'chart' || blocks.includes(part.data) || names.has(part.data)) continue
+    if (part.kind !== 'chart') continue
+    const unknown = part.data.find(name => !blocks.includes(name) && !names.has(name))
+    if (unknown === undefined) continue
     const known = [...blocks, ...names]
     problems.push({
       code: 'report.chart',
@@ -101,8 +103,8 @@ export function checkDefinition({
       file: 'report.md',
       line: part.line,
       column: 1,
-      message: `The chart shows "${part.data}", which is neither a sql block nor a step.`,
-      hint: didYouMean(part.data, known, `Use one of: ${known.slice(0, 8).join(', ')}.`),
+      message: `The chart shows "${unknown}", which is neither a sql block nor a step.`,
+      hint: didYouMean(unknown, known, `Use one of: ${known.slice(0, 8).join(', ')}.`),
       step_id: null,
     })
   }

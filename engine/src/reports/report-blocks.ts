@@ -1,4 +1,5 @@
 import { parse as parseYaml } from 'yaml'
+import { chartData, chartViolation } from './charts.ts'
 
 /** A fenced block of report.md that is evaluated; `line` is that of its first line of content, from 1. */
 export type ReportBlock =
@@ -6,7 +7,8 @@ export type ReportBlock =
   | {
       readonly kind: 'chart'
       readonly spec: Record<string, unknown>
-      readonly data: string
+      /** Names of the sql blocks and steps that it shows. */
+      readonly data: readonly string[]
       readonly line: number
     }
 
@@ -116,10 +118,11 @@ function readChart(content: string, line: number): ReportBlock | { problem: Bloc
     )
   }
   if (!isRecord(spec)) return bad('The chart is empty.', 'Write a Vega-Lite spec in JSON or YAML.')
-  const data = isRecord(spec.data) ? spec.data.name : undefined
-  if (typeof data !== 'string' || data === '') {
+  const violation = chartViolation(spec)
+  if (violation) return bad(violation, 'Leave it out.')
+  const data = chartData(spec)
+  if (data.length === 0)
     return bad('The chart does not say what it shows.', 'Add data: {name: "<sql block or step>"}.')
-  }
   return { kind: 'chart', spec, data, line }
 }
 
