@@ -2,9 +2,9 @@ import {
   checkStatement,
   type Failure,
   type Limits,
-  Runner,
+  type Runner,
   RunnerError,
-  type RunnerOptions,
+  type RunnerPool,
 } from '../runner/index.ts'
 import { sqlType } from '../warehouse/column-types.ts'
 import type { BindReply, BindSession, ParseReply, SqlChild } from './sql-port.ts'
@@ -19,11 +19,11 @@ const CALL_MS = 30_000
  * locked for the life of its process. Safe to use from several compiles at once. Call `close` when done.
  */
 export class RunnerChild implements SqlChild {
-  readonly #options: RunnerOptions
+  readonly #pool: Pick<RunnerPool, 'take'>
   #spare: Runner | null = null
 
-  constructor(options: RunnerOptions = {}) {
-    this.#options = options
+  constructor(pool: Pick<RunnerPool, 'take'>) {
+    this.#pool = pool
   }
 
   async parse(sql: string): Promise<ParseReply> {
@@ -57,6 +57,7 @@ export class RunnerChild implements SqlChild {
     }
   }
 
+  /** Ends the child that parses; those of open sessions end with them. */
   async close(): Promise<void> {
     const spare = this.#spare
     this.#spare = null
@@ -64,7 +65,7 @@ export class RunnerChild implements SqlChild {
   }
 
   #idle(): Runner {
-    if (!this.#spare?.alive) this.#spare = new Runner(this.#options)
+    if (!this.#spare?.alive) this.#spare = this.#pool.take()
     return this.#spare
   }
 }

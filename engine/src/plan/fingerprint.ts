@@ -3,23 +3,7 @@ import type { StepDefinition } from '@pluto-duck/crdt-model'
 import type { CompiledStep, ParamValues } from '../compile/index.ts'
 import type { ResolvedSource } from '../sources/resolve-sources.ts'
 import type { SourceState } from '../sources/source-state.ts'
-
-/**
- * What decides the rows of a step, part by part, each as a short hash: two lists of parts can be compared to say what
- * changed. The catalog keeps the parts beside each result.
- */
-export interface FingerprintParts {
-  readonly sql: string
-  /** By name of the step: the data fingerprint of what it reads. */
-  readonly upstream: Readonly<Record<string, string>>
-  readonly params: Readonly<Record<string, string>>
-  /** By name: kind, reader options and content of the source. Paths and time stamps are not part of it. */
-  readonly sources: Readonly<Record<string, string>>
-  readonly settings: string
-  readonly tests: string
-  /** The run that made it, when something in the SQL makes each run differ; else null. */
-  readonly run: string | null
-}
+import type { FingerprintParts } from './plan-types.ts'
 
 export interface Fingerprint {
   /** Names the result: its rows, and that these tests passed on them. */

@@ -1,6 +1,5 @@
 export {
   type Fingerprint,
-  type FingerprintParts,
   fingerprintOf,
   type Reason,
   type ReasonCode,
@@ -9,3 +8,4 @@ export { makePlan, type PlanCatalog, type PlanInput, type PlannedStep, type Plan
 export type * from './plan-types.ts'
 export { select } from './selection.ts'
 export { failingRowsSql, testLabel } from './test-sql.ts'
+export { catalogForPlan } from './warehouse-catalog.ts'

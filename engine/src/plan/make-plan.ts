@@ -3,14 +3,8 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import { assertNoErrors, type Compiled, type CompiledStep, withUpstream } from '../compile/index.ts'
 import { type ResolvedSource, type SourceResolution, toPlanSource } from '../sources/resolve-sources.ts'
 import type { SourceState } from '../sources/source-state.ts'
-import {
-  type Fingerprint,
-  type FingerprintParts,
-  fingerprintOf,
-  type Reason,
-  whyChanged,
-} from './fingerprint.ts'
-import type { Plan } from './plan-types.ts'
+import { type Fingerprint, fingerprintOf, type Reason, whyChanged } from './fingerprint.ts'
+import type { FingerprintParts, Plan } from './plan-types.ts'
 import { select } from './selection.ts'
 import { failingRowsSql } from './test-sql.ts'
 
@@ -19,7 +13,7 @@ export interface PlanCatalog {
   /** The result that is current for a step, by the step's stable id. */
   current(stepId: string): { readonly fingerprint: string; readonly parts: FingerprintParts | null } | null
   /** True when a result of this name is there, whole, and its tests passed. */
-  has(fingerprint: string): boolean
+  has(fingerprint: string): Promise<boolean>
 }
 
 export interface PlanInput {
@@ -62,7 +56,7 @@ export interface PlanResult {
  * A step that is selected brings what it needs: if that is not up to date it runs too, so no step is ever built on a stale
  * one. Throws `compile.failed` for a definition with errors, `request.invalid` for a param without a value.
  */
-export function makePlan(input: PlanInput): PlanResult {
+export async function makePlan(input: PlanInput): Promise<PlanResult> {
   const { definition, compiled } = input
   assertNoErrors(compiled.problems)
   const ordered = compiled.steps.map(step => ({
@@ -81,9 +75,13 @@ export function makePlan(input: PlanInput): PlanResult {
 
   const sources = readySources(input, included)
   const fingerprints: Record<string, Fingerprint> = {}
-  const steps = ordered.flatMap(step => {
+  const steps: PlannedStep[] = []
+  for (const step of ordered) {
     const { name } = step.compiled
-    if (!included.has(name)) return [skipped(step.definition)]
+    if (!included.has(name)) {
+      steps.push(skipped(step.definition))
+      continue
+    }
     const fingerprint = fingerprintOf({
       ...step,
       params: compiled.params,
@@ -93,18 +91,10 @@ export function makePlan(input: PlanInput): PlanResult {
     })
     fingerprints[name] = fingerprint
     const forced = input.full_refresh === true && chosen.has(name)
-    const { action, reason } = decide(step.compiled, fingerprint, input.catalog, forced)
-    return [
-      {
-        step_id: step.definition.id,
-        name,
-        action,
-        reason,
-        materialize: step.definition.materialize,
-        fingerprint,
-      },
-    ]
-  })
+    const { action, reason } = await decide(step.compiled, fingerprint, input.catalog, forced)
+    const { id: step_id, materialize } = step.definition
+    steps.push({ step_id, name, action, reason, materialize, fingerprint })
+  }
 
   const used = new Set(compiled.steps.filter(step => included.has(step.name)).flatMap(step => step.sources))
   const plan: Plan = {
@@ -123,6 +113,7 @@ export function makePlan(input: PlanInput): PlanResult {
         sql: step.sql,
         materialize: step.materialize === 'view' ? 'view' : 'table',
         fingerprint: fingerprints[name]!.result,
+        parts: fingerprints[name]!.parts,
         depends_on: needsOf(facts),
         reuse: steps.some(planned => planned.name === name && planned.action === 'reuse'),
         tests: step.tests.map(test => ({
@@ -142,15 +133,15 @@ export function makePlan(input: PlanInput): PlanResult {
 const needsOf = (step: CompiledStep): string[] =>
   [...new Set([...step.depends_on, ...step.test_depends_on])].sort()
 
-function decide(
+async function decide(
   step: CompiledStep,
   fingerprint: Fingerprint,
   catalog: PlanCatalog,
   forced: boolean,
-): { action: 'run' | 'reuse'; reason: Reason } {
+): Promise<{ action: 'run' | 'reuse'; reason: Reason }> {
   const current = catalog.current(step.step_id)
   if (forced) return { action: 'run', reason: { code: 'forced', words: 'A full refresh was asked for.' } }
-  if (catalog.has(fingerprint.result)) {
+  if (await catalog.has(fingerprint.result)) {
     const same = current?.fingerprint === fingerprint.result
     return {
       action: 'reuse',

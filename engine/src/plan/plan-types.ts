@@ -36,6 +36,21 @@ export const planTest = z.strictObject({
   sql: z.string().min(1),
 })
 
+/** What decided a fingerprint, part by part, each as a short hash: comparing two tells why a step has to run. */
+export const fingerprintParts = z.strictObject({
+  sql: z.string(),
+  /** By name of the step: the data fingerprint of what it reads. */
+  upstream: z.record(z.string(), z.string()),
+  params: z.record(z.string(), z.string()),
+  /** By name: kind, reader options and content of the source. */
+  sources: z.record(z.string(), z.string()),
+  settings: z.string(),
+  tests: z.string(),
+  /** The run that made it, when something in the SQL makes each run differ; else null. */
+  run: z.string().nullable(),
+})
+export type FingerprintParts = z.infer<typeof fingerprintParts>
+
 export const planStep = z.strictObject({
   step_id: z.string().min(1),
   name: z.string().min(1),
@@ -43,6 +58,8 @@ export const planStep = z.strictObject({
   materialize: z.enum(['table', 'view']),
   /** Covers normalised SQL, upstream fingerprints, params and source state. Safe as a file name: `[A-Za-z0-9_-]+`. */
   fingerprint: z.string().regex(/^[A-Za-z0-9_-]{8,128}$/),
+  /** Kept beside the pointer, for the next plan's reasons. */
+  parts: fingerprintParts.nullable().default(null),
   /** Names of the steps of this pipeline that it reads. */
   depends_on: z.array(z.string()),
   /** A result of this fingerprint exists and is taken as it is (its tests passed when it was made). */

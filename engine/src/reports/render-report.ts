@@ -25,7 +25,7 @@ interface Rendered {
 export async function renderReport(input: ReportInput): Promise<WrittenReport> {
   const { definition, run } = input
   const layout = readReport(definition.report)
-  const failures: Array<WrittenReport["failures"][number]> = layout.problems.map(problem => ({
+  const failures: Array<WrittenReport['failures'][number]> = layout.problems.map(problem => ({
     block: problem.code,
     line: problem.line,
     message: problem.message,

@@ -133,7 +133,12 @@ async function makeCurrent(plan: Plan, parts: RunParts, steps: readonly StepRun[
 }
 
 function pointerOf(plan: Plan, { step, viewSql, columns }: StepRun): Pointer {
-  const common = { step_id: step.step_id, fingerprint: step.fingerprint, run_id: plan.run_id }
+  const common = {
+    step_id: step.step_id,
+    fingerprint: step.fingerprint,
+    run_id: plan.run_id,
+    parts: step.parts,
+  }
   return viewSql === null
     ? { kind: 'table', ...common }
     : { kind: 'view', ...common, sql: viewSql, columns: [...columns] }

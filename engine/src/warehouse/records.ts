@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { planInput, planSource } from '../plan/plan-types.ts'
+import { fingerprintParts, planInput, planSource } from '../plan/plan-types.ts'
 import { columnSchema } from './column-types.ts'
 
 export const testOutcome = z.strictObject({
@@ -33,12 +33,14 @@ const pointer = z.discriminatedUnion('kind', [
     step_id: z.string(),
     fingerprint: z.string(),
     run_id: z.string(),
+    parts: fingerprintParts.nullable().default(null),
   }),
   z.strictObject({
     kind: z.literal('view'),
     step_id: z.string(),
     fingerprint: z.string(),
     run_id: z.string(),
+    parts: fingerprintParts.nullable().default(null),
     /** One SELECT, params written out; reads the pipeline's other steps by name. */
     sql: z.string(),
     columns: z.array(columnSchema),

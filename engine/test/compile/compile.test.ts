@@ -4,13 +4,16 @@ import path from 'node:path'
 import { type PipelineDefinition, pipelineDefinition } from '@pluto-duck/crdt-model'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { assertNoErrors, type CompileOptions, compile, RunnerChild } from '../../src/compile/index.ts'
+import { RunnerPool } from '../../src/runner/index.ts'
 import { resolveSources } from '../../src/sources/resolve-sources.ts'
 
 let runner: RunnerChild
+let pool: RunnerPool
 let filesDir: string
 
 beforeAll(async () => {
-  runner = new RunnerChild()
+  pool = new RunnerPool()
+  runner = new RunnerChild(pool)
   filesDir = await fs.mkdtemp(path.join(os.tmpdir(), 'pluto-compile-'))
   await fs.writeFile(
     path.join(filesDir, 'orders.csv'),
@@ -18,7 +21,7 @@ beforeAll(async () => {
   )
 })
 afterAll(async () => {
-  await runner.close()
+  await pool.close()
   await fs.rm(filesDir, { recursive: true, force: true })
 })
 

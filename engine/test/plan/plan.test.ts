@@ -5,6 +5,7 @@ import { type PipelineDefinition, pipelineDefinition, type Scalar } from '@pluto
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { compile, RunnerChild } from '../../src/compile/index.ts'
 import { type FingerprintParts, makePlan, type PlanResult } from '../../src/plan/index.ts'
+import { RunnerPool } from '../../src/runner/index.ts'
 import { resolveSources } from '../../src/sources/resolve-sources.ts'
 import { SourceHashes } from '../../src/sources/source-state.ts'
 
@@ -15,7 +16,7 @@ class Results {
   current(id: string) {
     return this.#current.get(id) ?? null
   }
-  has(fingerprint: string) {
+  async has(fingerprint: string) {
     return this.#kept.has(fingerprint)
   }
   /** As after a run of which the steps named failed, and so everything behind them did not run. */
@@ -44,13 +45,15 @@ const BASE = {
 }
 
 let runner: RunnerChild
+let pool: RunnerPool
 let filesDir: string
 let hashes: SourceHashes
 let results: Results
 let runs = 0
 
 beforeAll(() => {
-  runner = new RunnerChild()
+  pool = new RunnerPool()
+  runner = new RunnerChild(pool)
 })
 beforeEach(async () => {
   filesDir = await fs.mkdtemp(path.join(os.tmpdir(), 'pluto-plan-'))
@@ -60,7 +63,7 @@ beforeEach(async () => {
   hashes = new SourceHashes(null)
   results = new Results()
 })
-afterAll(() => runner.close())
+afterAll(() => pool.close())
 
 type Change = (definition: PipelineDefinition) => void
 interface Ask {
