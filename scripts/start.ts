@@ -118,7 +118,10 @@ const electronBinary = (): string | null => {
 
 const openApp = (address: string): void => {
   const binary = electronBinary()
-  if (!binary) return openBrowser(address)
+  if (!binary) {
+    openBrowser(address)
+    return
+  }
   const child = spawn(binary, [join(ROOT, 'desktop')], {
     stdio: 'inherit',
     env: { ...process.env, PLUTO_HOST_URL: address },

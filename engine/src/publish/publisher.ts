@@ -1,0 +1,202 @@
+import { type AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
+import { type VersionSummary, versionSummary } from '@pluto-duck/crdt-model/protocol'
+import { z } from 'zod'
+import type { State } from '../state/index.ts'
+import {
+  IDLE,
+  type PublishEffect,
+  type PublishEvent,
+  type PublishReply,
+  type PublishRequest,
+  type PublishState,
+  publishState,
+  step,
+} from './machine.ts'
+
+export interface PublisherParts {
+  readonly state: State
+  /** `POST /v1/pipelines`. Throws the server's typed error, or `server.unreachable`. */
+  readonly send: (
+    request: PublishRequest,
+  ) => Promise<{ readonly version: VersionSummary; readonly created: boolean }>
+  /** Asks for a sync soon; `ready` follows when it is done. */
+  readonly sync: () => void
+  /** A version came into being, or something waits for a person. */
+  readonly onChange: (pipelineId: string, state: PublishState) => void
+}
+
+/** How long `publish` waits for the outcome before it answers that it is queued. */
+const WAIT_MS = 15_000
+
+/**
+ * Carries the publish machine out: stores each state before its effects, so a process killed at any point goes on from what it
+ * had promised. One pipeline is published at a time; pipelines do not wait for each other.
+ */
+export class Publisher {
+  readonly #parts: PublisherParts
+  readonly #states = new Map<string, { workspaceId: string; state: PublishState }>()
+  readonly #queue = new Map<string, Promise<void>>()
+  readonly #waiters = new Set<() => void>()
+
+  private constructor(parts: PublisherParts) {
+    this.#parts = parts
+  }
+
+  static async open(parts: PublisherParts): Promise<Publisher> {
+    const publisher = new Publisher(parts)
+    const rows = await parts.state.read.all<{ pipeline_id: string; workspace_id: string; state: string }>(
+      'select * from publishes',
+    )
+    for (const row of rows) {
+      const state = publishState.parse(JSON.parse(row.state))
+      publisher.#states.set(row.pipeline_id, { workspaceId: row.workspace_id, state })
+      await publisher.#event(row.pipeline_id, row.workspace_id, { kind: 'restarted' })
+    }
+    return publisher
+  }
+
+  /** Resolves with the state that settles the request, or with `queued` when the server can't be reached now. */
+  async publish(request: PublishRequest, connected: () => boolean): Promise<PublishState> {
+    const { pipeline_id, workspace_id, version_id } = request
+    await this.#event(pipeline_id, workspace_id, { kind: 'requested', request })
+    const until = Date.now() + WAIT_MS
+    for (;;) {
+      const state = this.of(pipeline_id)
+      const settled = state.state === 'published' || state.state === 'needs_you'
+      if (settled && state.request.version_id === version_id) return state
+      if (state.state === 'idle' || !connected() || Date.now() > until) return state
+      await this.#changed(Math.min(500, until - Date.now()))
+    }
+  }
+
+  of(pipelineId: string): PublishState {
+    return this.#states.get(pipelineId)?.state ?? IDLE
+  }
+
+  /** Everything of the workspace is stored on the server: what is queued can be sent. */
+  ready(workspaceId: string): void {
+    for (const [pipelineId, held] of this.#states) {
+      if (held.workspaceId !== workspaceId || held.state.state !== 'queued') continue
+      void this.#event(pipelineId, workspaceId, { kind: 'ready' })
+    }
+  }
+
+  /** Resolves when nothing of the workspace is being sent. */
+  async settled(workspaceId: string): Promise<void> {
+    for (const [pipelineId, held] of this.#states)
+      if (held.workspaceId === workspaceId) await this.#queue.get(pipelineId)
+  }
+
+  waiting(workspaceId: string): number {
+    const waits = (state: PublishState) => state.state === 'queued' || state.state === 'sending'
+    return [...this.#states.values()].filter(held => held.workspaceId === workspaceId && waits(held.state))
+      .length
+  }
+
+  /** Publishes that wait for a person. */
+  needs(workspaceId: string): { pipelineId: string; reason: string }[] {
+    return [...this.#states].flatMap(([pipelineId, { workspaceId: of, state }]) =>
+      of === workspaceId && state.state === 'needs_you'
+        ? [{ pipelineId, reason: WORDS[state.need.kind] }]
+        : [],
+    )
+  }
+
+  /** A person has seen what a publish waited for, or puts it aside. */
+  dismiss(pipelineId: string): Promise<void> {
+    const held = this.#states.get(pipelineId)
+    return held ? this.#event(pipelineId, held.workspaceId, { kind: 'dismissed' }) : Promise.resolve()
+  }
+
+  /** One event after the other for each pipeline: decide, store, then act. */
+  #event(pipelineId: string, workspaceId: string, event: PublishEvent): Promise<void> {
+    const run = async () => {
+      const { state, effects } = step(this.of(pipelineId), event)
+      if (state !== this.of(pipelineId)) {
+        await this.#parts.state.write(tx =>
+          tx.run(
+            'insert or replace into publishes values ($1, $2, $3)',
+            pipelineId,
+            workspaceId,
+            JSON.stringify(state),
+          ),
+        )
+        this.#states.set(pipelineId, { workspaceId, state })
+        for (const wake of [...this.#waiters]) wake()
+        this.#parts.onChange(pipelineId, state)
+      }
+      for (const effect of effects) await this.#act(pipelineId, workspaceId, effect)
+    }
+    const next = (this.#queue.get(pipelineId) ?? Promise.resolve()).then(run, run)
+    this.#queue.set(pipelineId, next)
+    return next
+  }
+
+  async #act(pipelineId: string, workspaceId: string, effect: PublishEffect): Promise<void> {
+    if (effect.do === 'sync') return this.#parts.sync()
+    const reply = await this.#send(effect.request)
+    // Not awaited: it is queued behind the event that this is part of.
+    void this.#event(pipelineId, workspaceId, {
+      kind: 'replied',
+      versionId: effect.request.version_id,
+      reply,
+    })
+  }
+
+  async #send(request: PublishRequest): Promise<PublishReply> {
+    try {
+      return { kind: 'stored', ...(await this.#parts.send(request)) }
+    } catch (thrown) {
+      return replyOf(toAppError(thrown))
+    }
+  }
+
+  #changed(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#waiters.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, Math.max(1, ms))
+      this.#waiters.add(done)
+    })
+  }
+}
+
+const WORDS = {
+  marks: 'two people edited the same place',
+  moved: 'somebody published meanwhile',
+  invalid: 'the server found it invalid',
+  refused: 'the server refused it',
+} as const
+
+const movedDetails = z.object({ current: versionSummary })
+const marksDetails = z.object({ marks: z.array(z.object({ id: z.string() })) })
+
+/** What an error says about a request: settled, or nothing. */
+const replyOf = (error: AppError): PublishReply => {
+  const body: ErrorBody = error.toBody()
+  switch (error.code) {
+    case 'version.parent_moved':
+      return { kind: 'moved', current: movedDetails.safeParse(error.details).data?.current ?? null }
+    case 'version.unresolved_marks':
+      return {
+        kind: 'marks',
+        markIds: (marksDetails.safeParse(error.details).data?.marks ?? []).map(mark => mark.id),
+      }
+    case 'version.unknown_heads':
+    case 'document.not_found':
+    case 'pipeline.not_found':
+      return { kind: 'unknown_heads', error: body }
+    case 'document.invalid':
+    case 'document.too_new':
+    case 'request.invalid':
+      return { kind: 'invalid', error: body }
+    case 'auth.forbidden':
+    case 'workspace.not_found':
+      return { kind: 'refused', error: body }
+    default:
+      return { kind: 'lost' }
+  }
+}

@@ -1,0 +1,170 @@
+import * as Automerge from '@automerge/automerge'
+import {
+  contentHash,
+  makeEqualTo,
+  type PipelineDefinition,
+  type PipelineDoc,
+  pipelineFromDoc,
+  problemsOf,
+} from '@pluto-duck/crdt-model'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import { newId, type VersionSummary } from '@pluto-duck/crdt-model/protocol'
+import type { Comparison, ContractMark, ContractProblem, OutputOf, ParsedInputOf } from '../contract/index.ts'
+import type { Documents } from '../documents/index.ts'
+import type { PublishRequest, PublishState } from '../publish/machine.ts'
+import { type ComparedSide, compareSides, type StepFacts } from './compare.ts'
+import type { VersionCache } from './version-cache.ts'
+
+export type PublishOutcome = OutputOf<'version.publish'>
+type Side = ParsedInputOf<'version.compare'>['before']
+
+/** What the other features of the host do for versions. */
+export interface VersionNeeds {
+  /** The marks of a pipeline since its current version, with what was looked at on this device. */
+  marks(pipelineId: string): Promise<ContractMark[]>
+  /** Problems that compile finds; those of sources on this machine are left out. */
+  compileProblems(pipelineId: string, definition: PipelineDefinition): Promise<ContractProblem[]>
+  stepFacts(pipelineId: string, definition: PipelineDefinition): Promise<ReadonlyMap<string, StepFacts>>
+  /** Carries a request to its end, or to `queued` when the server can't be reached now. */
+  publish(request: PublishRequest): Promise<PublishState>
+  toProblem(problem: ReturnType<typeof problemsOf>[number]): ContractProblem
+}
+
+/** Publishing, restoring and comparing. The order of things is DESIGN 5: look at marks, publish on the version one saw. */
+export class Versions {
+  readonly #documents: Documents
+  readonly #cache: VersionCache
+  readonly #needs: VersionNeeds
+
+  constructor(documents: Documents, cache: VersionCache, needs: VersionNeeds) {
+    this.#documents = documents
+    this.#cache = cache
+    this.#needs = needs
+  }
+
+  async publish(pipelineId: string, message: string): Promise<PublishOutcome> {
+    const info = this.#documents.info(pipelineId)
+    const { definition, heads } = await this.#working(pipelineId)
+    const problems = [
+      ...problemsOf(definition).map(problem => this.#needs.toProblem(problem)),
+      ...(await this.#needs.compileProblems(pipelineId, definition)),
+    ].filter(problem => problem.severity === 'error')
+    if (problems.length > 0) return { state: 'invalid', problems }
+    const marks = await this.#needs.marks(pipelineId)
+    if (marks.some(mark => !mark.reviewed)) return { state: 'marks', marks }
+    const parent = await this.#cache.current(pipelineId)
+    return this.#send({
+      version_id: newId(),
+      workspace_id: info.workspaceId,
+      pipeline_id: pipelineId,
+      heads: [...heads],
+      parent: parent?.number ?? null,
+      resolved: marks.map(mark => mark.id),
+      message,
+      content_hash: contentHash(definition),
+    })
+  }
+
+  /** Makes the document equal to the version, then publishes it: the new version has the old one's content hash. */
+  async restore(pipelineId: string, number: number, message: string): Promise<PublishOutcome> {
+    const info = this.#documents.info(pipelineId)
+    const version = await this.#cache.read(pipelineId, number)
+    const parent = await this.#cache.current(pipelineId)
+    const marks = await this.#needs.marks(pipelineId)
+    const { heads } = await this.#documents.edit<PipelineDoc>(pipelineId, doc =>
+      makeEqualTo(doc, version.definition, `restore version ${number}`),
+    )
+    // A restore says what the whole pipeline is to be: it decides every place that was marked until now.
+    const resolved = new Set([...marks, ...(await this.#needs.marks(pipelineId))].map(mark => mark.id))
+    return this.#send({
+      version_id: newId(),
+      workspace_id: info.workspaceId,
+      pipeline_id: pipelineId,
+      heads: [...heads],
+      parent: parent?.number ?? null,
+      resolved: [...resolved],
+      message: message || `Restore version ${number}`,
+      content_hash: version.content_hash,
+    })
+  }
+
+  async compare(pipelineId: string, before: Side, after: Side): Promise<Comparison> {
+    const [left, right] = await Promise.all([this.#side(pipelineId, before), this.#side(pipelineId, after)])
+    return compareSides(pipelineId, left, right)
+  }
+
+  /** A side's definition: of a version, of the working state, or of a refused edit. */
+  async definitionOf(pipelineId: string, side: Side): Promise<PipelineDefinition> {
+    if (side.kind === 'version') return (await this.#cache.read(pipelineId, side.number)).definition
+    if (side.kind === 'working') return (await this.#working(pipelineId)).definition
+    const draft = await this.#documents.draft(side.draft_id)
+    if (draft.kind !== 'pipeline')
+      throw new AppError('draft.not_found', 'This local draft is of comments, not of a pipeline.')
+    return readBytes(draft.bytes)
+  }
+
+  async #side(pipelineId: string, side: Side): Promise<ComparedSide> {
+    const definition = await this.definitionOf(pipelineId, side)
+    return { definition, facts: await this.#needs.stepFacts(pipelineId, definition) }
+  }
+
+  #working(pipelineId: string): Promise<{ definition: PipelineDefinition; heads: readonly string[] }> {
+    return this.#documents.read(pipelineId, doc => ({
+      definition: pipelineFromDoc(doc),
+      heads: Automerge.getHeads(doc),
+    }))
+  }
+
+  async #send(request: PublishRequest): Promise<PublishOutcome> {
+    const state = await this.#needs.publish(request)
+    switch (state.state) {
+      case 'published':
+        await this.#cache.remember(state.version)
+        return { state: 'published', version: state.version, created: state.created }
+      case 'needs_you':
+        return this.#waitsForYou(request.pipeline_id, state.need)
+      default:
+        return { state: 'queued' }
+    }
+  }
+
+  async #waitsForYou(
+    pipelineId: string,
+    need: Extract<PublishState, { state: 'needs_you' }>['need'],
+  ): Promise<PublishOutcome> {
+    switch (need.kind) {
+      case 'marks':
+        return { state: 'marks', marks: await this.#needs.marks(pipelineId) }
+      case 'moved': {
+        const current = need.current ?? (await this.#newest(pipelineId))
+        await this.#cache.remember(current)
+        const comparison = await this.compare(
+          pipelineId,
+          { kind: 'version', number: current.number },
+          { kind: 'working' },
+        )
+        return { state: 'moved', current, comparison }
+      }
+      case 'invalid':
+      case 'refused':
+        return { state: 'refused', error: need.error }
+    }
+  }
+
+  async #newest(pipelineId: string): Promise<VersionSummary> {
+    const [newest] = await this.#cache.list(pipelineId)
+    if (!newest)
+      throw new AppError('version.not_found', 'The server says that the version moved, but has none.')
+    return newest
+  }
+}
+
+/** The definition in a document's bytes. */
+export const readBytes = (bytes: Uint8Array): PipelineDefinition => {
+  const doc = Automerge.load<PipelineDoc>(bytes)
+  try {
+    return pipelineFromDoc(doc)
+  } finally {
+    Automerge.free(doc)
+  }
+}
