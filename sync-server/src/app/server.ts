@@ -13,6 +13,7 @@ import {
   identityFeature,
   pagesRouter,
 } from '../auth/index.ts'
+import { changesFeature } from '../changes/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
 import { createDatabase, migrate } from '../database/index.ts'
 import { versionsFeature } from '../versions/index.ts'
@@ -138,6 +139,7 @@ const createFeatures = (ctx: ServerContext, access: Access, probes: Probes): Fea
   workspacesFeature(ctx),
   versionsFeature(ctx),
   auditFeature(ctx),
+  changesFeature(ctx),
 ]
 
 /** An address that can be called: a server on all interfaces is called on loopback. */

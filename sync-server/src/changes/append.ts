@@ -107,6 +107,11 @@ export class Appender {
     }
     return lane.append(push)
   }
+
+  /** Reads the document again before the next change to it, because its record changed beside the log. */
+  forget(workspaceId: string, documentId: string): void {
+    this.lanes.get(workspaceId)?.forget(documentId)
+  }
 }
 
 interface Waiting {
@@ -172,6 +177,7 @@ class WorkspaceLane {
   /** Bindings that are in the database. */
   private readonly actors = new Map<string, string>()
   private waiting: Waiting[] = []
+  private readonly forgotten = new Set<string>()
   private running = false
   /** The log's number that `documents` know; null before the first look. */
   private seq: number | null = null
@@ -189,9 +195,16 @@ class WorkspaceLane {
     })
   }
 
+  forget(documentId: string): void {
+    this.forgotten.add(documentId)
+  }
+
   private async run(): Promise<void> {
     this.running = true
     while (this.waiting.length > 0) {
+      // Only between two groups: one that is being tried holds on to its documents.
+      for (const id of this.forgotten) this.documents.close(id)
+      this.forgotten.clear()
       const group = this.nextGroup()
       try {
         const results = await this.appendGroup(group.map(one => one.push))

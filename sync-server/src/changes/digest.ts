@@ -1,0 +1,56 @@
+import { createHash } from 'node:crypto'
+import { digestLine } from '@pluto-duck/crdt-model/protocol'
+import { sql } from 'kysely'
+import type { Executor } from './store.ts'
+
+interface Known {
+  seq: number
+  readonly lines: Map<string, string>
+  digest: string | null
+}
+
+/** Workspaces whose heads are kept between two readings. */
+const KEEP = 100
+
+/** Digests of all heads (rule LOG12). After the first time only the documents that changed since are read. */
+export class Digests {
+  private readonly db: Executor
+  private readonly known = new Map<string, Known>()
+
+  constructor(db: Executor) {
+    this.db = db
+  }
+
+  /** The digest and the log's number to which it belongs. */
+  async read(workspaceId: string): Promise<{ seq: number; digest: string }> {
+    const since = this.known.get(workspaceId)?.seq ?? 0
+    // One statement sees one state: the number and the heads belong together.
+    const { rows } = await sql<{ now: string; id: string | null; heads: string[] | null }>`
+      select n.seq as now, d.id, d.heads
+      from (select coalesce(max(seq), 0) as seq from workspace_counters where workspace_id = ${workspaceId}) n
+      left join documents d on d.workspace_id = ${workspaceId} and d.seq > ${since}`.execute(this.db)
+    const now = Number(rows[0]?.now ?? 0)
+    const known = this.known.get(workspaceId) ?? { seq: 0, lines: new Map<string, string>(), digest: null }
+    this.known.delete(workspaceId)
+    this.known.set(workspaceId, known)
+    for (const oldest of this.known.keys()) {
+      if (this.known.size <= KEEP) break
+      this.known.delete(oldest)
+    }
+    // Two readings may overlap, and the older one must not bring older heads back.
+    if (now < known.seq) return await this.read(workspaceId)
+    if (now > known.seq || known.digest === null) {
+      for (const { id, heads } of rows)
+        if (id && heads) known.lines.set(id, digestLine({ document_id: id, heads }))
+      known.seq = now
+      known.digest = digestOf(known.lines)
+    }
+    return { seq: now, digest: known.digest }
+  }
+}
+
+function digestOf(lines: ReadonlyMap<string, string>): string {
+  const hash = createHash('sha256')
+  for (const id of [...lines.keys()].sort()) hash.update(lines.get(id)!)
+  return hash.digest('hex')
+}

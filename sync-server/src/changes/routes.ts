@@ -1,0 +1,184 @@
+import { once } from 'node:events'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import {
+  CBOR_SEQUENCE,
+  changeRoutes,
+  type EndItem,
+  encodeItem,
+  encodeSequence,
+  LIMITS,
+  parseAppend,
+} from '@pluto-duck/crdt-model/protocol'
+import type { ServerContext } from '../app/context.ts'
+import { ANSWERED, type Feature, implement } from '../app/implement.ts'
+import { Trial } from './admission/trial.ts'
+import { Appender } from './append.ts'
+import { Digests } from './digest.ts'
+import { eventOf, streamEvents } from './events.ts'
+import { LogWatcher } from './log-watcher.ts'
+import { readLog, readRecords, readSnapshot } from './read.ts'
+import { Snapshots } from './snapshots.ts'
+import { readSeq } from './store.ts'
+
+/** Changes behind a snapshot at which whoever serves it asks for a new one. */
+const LONG_TAIL = 200
+
+/** The change log over HTTP, and what other features need of it. */
+export interface ChangesFeature extends Feature {
+  readonly appender: Appender
+  readonly watcher: LogWatcher
+}
+
+export const changesFeature = ({ db, bus, log, clock }: ServerContext): ChangesFeature => {
+  const trial = new Trial()
+  const compactor = new Trial({ keep: 4, timeoutMs: 60_000 })
+  const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
+  const watcher = new LogWatcher({
+    db,
+    onError,
+    subscribe: (workspaceId, heard) =>
+      bus.subscribe(workspaceId, event => {
+        if (event.type === 'changes') heard(event.to)
+      }),
+  })
+  const snapshots = new Snapshots({
+    db,
+    trial: compactor,
+    onError,
+    onCorrupt: (workspaceId, documentId, reason) => {
+      log.error({ workspace_id: workspaceId, document_id: documentId, reason }, 'a document does not load')
+      appender.forget(workspaceId, documentId)
+    },
+  })
+  const appender: Appender = new Appender({
+    db,
+    trial,
+    now: () => clock.now(),
+    onCommit: commit => {
+      void bus.publish(commit.workspaceId, eventOf(commit))
+      snapshots.note(commit)
+    },
+  })
+  const digests = new Digests(db)
+
+  /** The digest, when the answer reaches as far as the heads do. */
+  const digestAt = async (workspaceId: string, seq: number): Promise<string | null> => {
+    const known = await digests.read(workspaceId)
+    return known.seq === seq ? known.digest : null
+  }
+  const endOf = (end: Omit<EndItem, 'end'>): EndItem => ({ end: true, ...end })
+
+  const implementations = [
+    implement(changeRoutes.append, async ({ member, session, deviceId, body }) => {
+      const { header, items } = parseAppend(body)
+      assertDevice(deviceId, header.device_id)
+      if (items.length > LIMITS.pushChanges)
+        throw new AppError('request.too_large', `A push has at most ${LIMITS.pushChanges} changes.`)
+      const appended = await appender.append({
+        workspaceId: member.workspaceId,
+        userId: session.user.id,
+        role: member.role,
+        deviceId: header.device_id,
+        live: header.live,
+        changes: items.map(({ document_id, ...item }) => ({ documentId: document_id, ...item })),
+      })
+      return encodeSequence([
+        ...appended.verdicts.map((verdict, index) => ({ ...verdict, index })),
+        endOf({ seq: appended.seq, more: false, digest: null }),
+      ])
+    }),
+
+    implement(changeRoutes.read, async ({ member, query, guard }) => {
+      const { workspaceId } = member
+      const { after, limit, wait } = query
+      if (wait > 0) await watcher.waitBeyond(workspaceId, after, { signal: guard(), timeoutMs: wait * 1000 })
+      const page = await readLog(db, workspaceId, { after, limit })
+      const digest = page.more ? null : await digestAt(workspaceId, page.seq)
+      return encodeSequence([...page.items, endOf({ seq: page.seq, more: page.more, digest })])
+    }),
+
+    implement(changeRoutes.snapshot, async ({ member, response, guard }) => {
+      const { workspaceId } = member
+      const signal = guard()
+      const seq = await readSeq(db, workspaceId)
+      response.status(200).set({ 'content-type': CBOR_SEQUENCE, 'cache-control': 'no-store' })
+      const write = async (part: Uint8Array): Promise<void> => {
+        if (!response.write(part)) await once(response, 'drain', { signal })
+      }
+      try {
+        for await (const { item, tailChanges } of readSnapshot(db, workspaceId)) {
+          if (signal.aborted) break
+          if (tailChanges >= LONG_TAIL) snapshots.request(workspaceId, item.document_id)
+          await write(encodeItem({ ...item }))
+        }
+        // Without its end item the reader knows that the answer was cut.
+        if (!signal.aborted) {
+          const digest = await digestAt(workspaceId, seq)
+          await write(encodeItem({ ...endOf({ seq, more: false, digest }) }))
+        }
+      } catch (error) {
+        if (!response.headersSent) throw error
+        if (!signal.aborted) onError(error)
+        response.destroy()
+        return ANSWERED
+      }
+      response.end()
+      return ANSWERED
+    }),
+
+    implement(changeRoutes.records, async ({ member, params, query }) => {
+      const found = await readRecords(db, member.workspaceId, params.document_id, query.after)
+      if (!found) throw new AppError('document.not_found', 'There is no such document.')
+      return { document_id: params.document_id, ...found }
+    }),
+
+    implement(changeRoutes.events, async ({ member, deviceId, request, response, guard }) => {
+      const given = Number(request.get('last-event-id'))
+      await streamEvents({
+        workspaceId: member.workspaceId,
+        deviceId,
+        lastSeen: Number.isSafeInteger(given) && given >= 0 && request.get('last-event-id') ? given : null,
+        response,
+        signal: guard(),
+        watcher,
+        subscribe: listener => bus.subscribe(member.workspaceId, listener),
+      })
+      return ANSWERED
+    }),
+
+    implement(changeRoutes.presence, async ({ member, session, deviceId, body }) => {
+      if (deviceId === null) throw noDevice()
+      await bus.publish(member.workspaceId, {
+        type: 'presence',
+        device_id: deviceId,
+        user_id: session.user.id,
+        name: session.user.name,
+        ...body,
+        left: body.document_id === null,
+      })
+      return { ok: true } as const
+    }),
+  ]
+
+  return {
+    implementations,
+    appender,
+    watcher,
+    close: async () => {
+      watcher.close()
+      await snapshots.close()
+      await Promise.all([trial.close(), compactor.close()])
+    },
+  }
+}
+
+const noDevice = (): AppError =>
+  new AppError('request.invalid', 'The request does not say from which device it comes.', {
+    hint: 'Send the device id in x-pluto-device.',
+  })
+
+function assertDevice(bound: string | null, claimed: string): void {
+  if (bound === null) throw noDevice()
+  if (bound !== claimed)
+    throw new AppError('auth.device_mismatch', 'The push names another device than the request does.')
+}

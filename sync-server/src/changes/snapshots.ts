@@ -1,0 +1,99 @@
+import { sql } from 'kysely'
+import type { Trial } from './admission/trial.ts'
+import type { Commit } from './append.ts'
+import { type Executor, readDocumentBytes, readDocuments } from './store.ts'
+
+export interface SnapshotOptions {
+  readonly db: Executor
+  /** A trial of its own, so that compacting a large document makes no append wait. */
+  readonly trial: Trial
+  /** Changes behind a snapshot after which a document is compacted. Default 100. */
+  readonly afterChanges?: number
+  /** Bytes behind a snapshot after which a document is compacted. Default 64 KiB. */
+  readonly afterBytes?: number
+  /** The document was found not to load and takes no more changes. */
+  readonly onCorrupt: (workspaceId: string, documentId: string, reason: string) => void
+  readonly onError: (error: unknown) => void
+}
+
+/** Compacts documents in the background, one at a time, and proves each before it is kept. */
+export class Snapshots {
+  private readonly options: Required<SnapshotOptions>
+  private readonly grown = new Map<string, { changes: number; bytes: number }>()
+  private readonly due = new Map<string, { workspaceId: string; documentId: string }>()
+  private running: Promise<void> | null = null
+  private closed = false
+
+  constructor(options: SnapshotOptions) {
+    this.options = { afterChanges: 100, afterBytes: 64 * 1024, ...options }
+  }
+
+  /** Counts what was committed. */
+  note(commit: Commit): void {
+    for (const { document, bytes } of commit.changes) {
+      const grown = this.grown.get(document.id) ?? { changes: 0, bytes: 0 }
+      grown.changes++
+      grown.bytes += bytes.length
+      this.grown.set(document.id, grown)
+      if (grown.changes >= this.options.afterChanges || grown.bytes >= this.options.afterBytes)
+        this.request(commit.workspaceId, document.id)
+    }
+  }
+
+  request(workspaceId: string, documentId: string): void {
+    if (this.closed) return
+    this.grown.delete(documentId)
+    this.due.set(documentId, { workspaceId, documentId })
+    this.running ??= this.run()
+  }
+
+  /** Resolves when nothing is due. */
+  async idle(): Promise<void> {
+    while (this.running) await this.running
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    this.due.clear()
+    await this.idle()
+  }
+
+  private async run(): Promise<void> {
+    // What was asked for in the same turn is one snapshot.
+    await new Promise(resolve => setImmediate(resolve))
+    for (const [id, { workspaceId, documentId }] of this.due) {
+      this.due.delete(id)
+      try {
+        await this.build(workspaceId, documentId)
+      } catch (error) {
+        this.options.onError(error)
+      }
+    }
+    this.running = null
+    if (this.due.size > 0) this.running = this.run()
+  }
+
+  private async build(workspaceId: string, documentId: string): Promise<void> {
+    const { db, trial } = this.options
+    const [document] = await readDocuments(db, workspaceId, [documentId])
+    if (!document || document.corrupt !== null) return
+    const result = await trial.snapshot({
+      id: documentId,
+      heads: document.heads,
+      load: () => readDocumentBytes(db, workspaceId, documentId, document.seq),
+    })
+    if ('failed' in result) {
+      await sql`
+        update documents set corrupt = ${result.failed}
+        where workspace_id = ${workspaceId} and id = ${documentId}`.execute(db)
+      this.options.onCorrupt(workspaceId, documentId, result.failed)
+      return
+    }
+    // A newer one by another server stays.
+    await sql`
+      update documents set snapshot = ${Buffer.from(result.bytes)}, snapshot_seq = ${document.seq}, snapshot_at = now()
+      where workspace_id = ${workspaceId} and id = ${documentId} and snapshot_seq < ${document.seq}`.execute(
+      db,
+    )
+  }
+}

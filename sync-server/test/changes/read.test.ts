@@ -1,0 +1,175 @@
+import * as Automerge from '@automerge/automerge'
+import { digestOfHeads } from '@pluto-duck/crdt-model/protocol'
+import { sql } from 'kysely'
+import { v7 } from 'uuid'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Trial } from '../../src/changes/admission/trial.ts'
+import { Appender, type Commit } from '../../src/changes/append.ts'
+import { Digests } from '../../src/changes/digest.ts'
+import { LogWatcher } from '../../src/changes/log-watcher.ts'
+import { readLog, readSnapshot } from '../../src/changes/read.ts'
+import { Snapshots } from '../../src/changes/snapshots.ts'
+import { actor, type LogFixture, logFixture, note, TestDevice } from './log-fixture.ts'
+
+let log: LogFixture
+let appender: Appender
+const trial = new Trial()
+const committed: ((commit: Commit) => void)[] = []
+
+beforeAll(async () => {
+  log = await logFixture()
+  appender = new Appender({
+    db: log.db,
+    trial,
+    onCommit: commit => {
+      for (const heard of committed) heard(commit)
+    },
+  })
+})
+afterAll(async () => {
+  await trial.close()
+  await log?.close()
+})
+
+/** A workspace with one document of so many changes. */
+async function written(count: number) {
+  const device = new TestDevice(await log.workspace())
+  const id = v7()
+  const doc = note(actor())
+  const changes = [doc.first, ...Array.from({ length: count - 1 }, (_, i) => doc.edit(`${i}`))]
+  await appender.append(device.push(id, changes))
+  return { device, id, doc, changes, workspaceId: device.workspaceId }
+}
+
+describe('reading', () => {
+  it('[LOG9] pages follow each other without gaps, and say when there is more', async () => {
+    const { workspaceId, changes, id, device } = await written(12)
+    const first = await readLog(log.db, workspaceId, { after: 0, limit: 5 })
+    expect([first.more, first.seq, first.items.length]).toEqual([true, 5, 5])
+    const rest = await readLog(log.db, workspaceId, { after: first.seq, limit: 100 })
+    expect([rest.more, rest.seq]).toEqual([false, 12])
+    const all = [...first.items, ...rest.items]
+    expect(all.map(item => item.seq)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1))
+    expect(all.map(item => Buffer.from(item.bytes).toString('hex'))).toEqual(
+      changes.map(bytes => Buffer.from(bytes).toString('hex')),
+    )
+    expect(all[0]).toMatchObject({
+      document_id: id,
+      kind: 'pipeline',
+      author_id: 'ann',
+      device_id: device.id,
+    })
+    expect(await readLog(log.db, workspaceId, { after: 99, limit: 5 })).toEqual({
+      items: [],
+      seq: 12,
+      more: false,
+    })
+  })
+
+  it('[LOG9] who waits is answered as soon as something is stored', async () => {
+    const { workspaceId, device, id, doc } = await written(1)
+    const watcher = new LogWatcher({ db: log.db, pollMs: 60_000 })
+    committed.push(commit => watcher.announce(commit.workspaceId, commit.seq))
+    const waiting = watcher.waitBeyond(workspaceId, 1, { timeoutMs: 20_000 })
+    await appender.append(device.push(id, [doc.edit('x')]))
+    expect(await waiting).toBe(2)
+    expect(await watcher.waitBeyond(workspaceId, 1, { timeoutMs: 20_000 })).toBe(2)
+    expect(await watcher.waitBeyond(workspaceId, 2, { timeoutMs: 20 })).toBe(2)
+    watcher.close()
+  })
+
+  it('[LOG13] a lost notification costs a poll and no change', async () => {
+    const { workspaceId, device, id, doc } = await written(1)
+    const deaf = new LogWatcher({ db: log.db, pollMs: 30 })
+    const waiting = deaf.waitBeyond(workspaceId, 1, { timeoutMs: 20_000 })
+    await appender.append(device.push(id, [doc.edit('x')]))
+    expect(await waiting).toBe(2)
+    deaf.close()
+  })
+
+  it('[LOG10] a snapshot and the tail behind it give the document, before and after compaction', async () => {
+    const { workspaceId, device, id, doc } = await written(30)
+    const corrupt: string[] = []
+    const snapshots = new Snapshots({
+      db: log.db,
+      trial,
+      onCorrupt: (_, documentId) => corrupt.push(documentId),
+      onError: error => {
+        throw error
+      },
+    })
+    const read = async () => {
+      const all = []
+      for await (const one of readSnapshot(log.db, workspaceId)) all.push(one)
+      return all
+    }
+    const expectDocument = async (tail: number) => {
+      const [only] = await read()
+      expect(only?.tailChanges).toBe(tail)
+      expect(only?.item).toMatchObject({
+        document_id: id,
+        title: 'note',
+        heads: Automerge.getHeads(doc.doc()),
+      })
+      const loaded = Automerge.load(only!.item.bytes)
+      expect(Automerge.toJS(loaded)).toEqual(Automerge.toJS(doc.doc()))
+      expect(Automerge.getHeads(loaded)).toEqual(only!.item.heads)
+      return only!.item.bytes.length
+    }
+    const before = await expectDocument(30)
+    snapshots.request(workspaceId, id)
+    await snapshots.idle()
+    const after = await expectDocument(0)
+    expect(after).toBeLessThan(before / 4)
+    await appender.append(device.push(id, [doc.edit('more')]))
+    await expectDocument(1)
+    // A server that has just started appends on top of the snapshot.
+    const fresh = new Appender({ db: log.db, trial: new Trial() })
+    const appended = await fresh.append(device.push(id, [doc.edit('again')]))
+    expect(appended.verdicts[0]).toMatchObject({ status: 'stored', seq: 32 })
+    expect(corrupt).toEqual([])
+    await snapshots.close()
+  })
+
+  it('[LOG11] a document whose bytes do not load becomes read-only', async () => {
+    const { workspaceId, device, id, doc } = await written(3)
+    await sql`update documents set heads = array[${'ab'.repeat(32)}] where id = ${id}`.execute(log.db)
+    const corrupt: string[] = []
+    const snapshots = new Snapshots({
+      db: log.db,
+      trial: new Trial(),
+      onCorrupt: (workspace, documentId) => {
+        corrupt.push(documentId)
+        appender.forget(workspace, documentId)
+      },
+      onError: () => {},
+    })
+    snapshots.request(workspaceId, id)
+    await snapshots.idle()
+    expect(corrupt).toEqual([id])
+    const appended = await appender.append(device.push(id, [doc.edit('x')]))
+    expect(appended.verdicts[0]).toMatchObject({ status: 'refused', code: 'invalid' })
+  })
+
+  it('[LOG12] the digest is that of all heads, and follows them', async () => {
+    const { workspaceId, device, id, doc } = await written(2)
+    const digests = new Digests(log.db)
+    const expected = (documents: [string, Automerge.Doc<unknown>][]) =>
+      digestOfHeads(documents.map(([document_id, one]) => ({ document_id, heads: Automerge.getHeads(one) })))
+    expect(await digests.read(workspaceId)).toEqual({ seq: 2, digest: expected([[id, doc.doc()]]) })
+    const other = note(actor())
+    const otherId = v7()
+    await appender.append(device.push(otherId, [other.first]))
+    await appender.append(device.push(id, [doc.edit('x')]))
+    const now = {
+      seq: 4,
+      digest: expected([
+        [otherId, other.doc()],
+        [id, doc.doc()],
+      ]),
+    }
+    expect(await digests.read(workspaceId)).toEqual(now)
+    expect(await digests.read(workspaceId)).toEqual(now)
+    expect(await new Digests(log.db).read(workspaceId)).toEqual(now)
+  })
+})
