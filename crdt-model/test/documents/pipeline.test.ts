@@ -205,7 +205,7 @@ describe('pipeline documents', () => {
         displayName(doc)
         expect(pipelineFromDoc(makeEqualTo(doc, aPipeline(), 'mend'))).toEqual(aPipeline())
       }),
-      { numRuns: 80 },
+      { numRuns: 150, examples: [[[['name', [{}]]]], [[['steps', []]]]] },
     )
   })
 
