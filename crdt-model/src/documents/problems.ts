@@ -1,4 +1,3 @@
-import * as Automerge from '@automerge/automerge'
 import type { PipelineDefinition, Scalar, StepDefinition } from './definition.ts'
 import type { Problem } from './problem.ts'
 import { readPipeline } from './read-pipeline.ts'
@@ -20,7 +19,7 @@ export function problemsOf(subject: PipelineDoc | PipelineDefinition): Problem[]
 }
 
 const isDefinition = (subject: PipelineDoc | PipelineDefinition): subject is PipelineDefinition =>
-  !Automerge.isAutomerge(subject)
+  Array.isArray(subject.steps)
 
 function definitionProblems(definition: PipelineDefinition): Problem[] {
   return [

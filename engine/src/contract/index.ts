@@ -4,6 +4,7 @@ import type { Event, TopicEvent, TopicName } from './topics.ts'
 
 export * from './method.ts'
 export * from './methods.ts'
+export * from './page.ts'
 export * from './state.ts'
 export * from './topics.ts'
 

@@ -1,0 +1,64 @@
+import type { Result } from '@pluto-duck/crdt-model/errors'
+import type {
+  Bridge,
+  Event,
+  InputOf,
+  MethodName,
+  OutputOf,
+  TopicEvent,
+  TopicName,
+} from '@pluto-duck/engine/contract'
+import { connectionOf, listenersOf } from './listeners.ts'
+
+const RETRY_MS = 1500
+
+/**
+ * The bridge of a page that `pluto serve` gave: calls are POSTs, events come by SSE, both with the cookie that the page load
+ * set. It never rejects: a host that can't be reached is the error `host.unreachable`.
+ */
+export function httpBridge(base = ''): Bridge {
+  const listeners = listenersOf()
+  const connection = connectionOf()
+
+  const listen = (): void => {
+    const source = new EventSource(`${base}/api/events`)
+    source.onopen = () => connection.set(true)
+    source.onmessage = message => listeners.tell(JSON.parse(message.data as string) as Event)
+    source.onerror = () => {
+      connection.set(false)
+      // The browser retries by itself, except after an answer that is no stream (host restarted, cookie unknown).
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_MS)
+    }
+  }
+  listen()
+
+  return {
+    async call<M extends MethodName>(method: M, input: InputOf<M>): Promise<Result<OutputOf<M>>> {
+      try {
+        const reply = await fetch(`${base}/api/call/${method}`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          credentials: 'same-origin',
+          body: JSON.stringify(input),
+        })
+        const result = (await reply.json()) as Result<OutputOf<M>>
+        connection.set(true)
+        return result
+      } catch {
+        connection.set(false)
+        return {
+          ok: false,
+          error: {
+            code: 'host.unreachable',
+            message: 'The local host does not answer.',
+            hint: 'Start it again: `pluto serve`. What was stored is safe.',
+          },
+        }
+      }
+    },
+    on<T extends TopicName>(topic: T, listener: (event: TopicEvent<T>) => void) {
+      return listeners.add(topic, listener)
+    },
+    onConnection: listener => connection.add(listener),
+  }
+}

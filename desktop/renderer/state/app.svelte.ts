@@ -1,0 +1,179 @@
+import type { Result } from '@pluto-duck/crdt-model/errors'
+import type {
+  Bridge,
+  InputOf,
+  MethodName,
+  OutputOf,
+  PipelineEntry,
+  SyncState,
+} from '@pluto-duck/engine/contract'
+import { getContext, setContext } from 'svelte'
+import { v7 } from 'uuid'
+import { t } from '../words/index.ts'
+import { tellError } from './notify.ts'
+import { OpenPipeline } from './open-pipeline.svelte.ts'
+import { Router } from './route.svelte.ts'
+
+type Info = OutputOf<'app.info'>
+type Workspace = OutputOf<'workspace.list'>['workspaces'][number]
+type Draft = OutputOf<'draft.list'>['drafts'][number]
+export type Panel =
+  | 'palette'
+  | 'shortcuts'
+  | 'publish'
+  | 'sign-in'
+  | 'sync'
+  | 'import'
+  | 'new'
+  | 'invite'
+  | null
+
+/** What the whole window knows: the host, the workspace, its pipelines, the sync state and the pipeline that is open. */
+export class App {
+  readonly bridge: Bridge
+  readonly router = new Router()
+  info = $state.raw<Info | null>(null)
+  workspaces = $state.raw<Workspace[]>([])
+  pipelines = $state.raw<PipelineEntry[]>([])
+  drafts = $state.raw<Draft[]>([])
+  sync = $state.raw<SyncState | null>(null)
+  connected = $state(true)
+  loading = $state(true)
+  open = $state.raw<OpenPipeline | null>(null)
+  panel = $state<Panel>(null)
+  private readonly stops: (() => void)[] = []
+  private listing: ReturnType<typeof setTimeout> | null = null
+
+  constructor(bridge: Bridge) {
+    this.bridge = bridge
+    this.stops.push(
+      bridge.on('sync.state', state => {
+        const before = this.sync
+        this.sync = state
+        if (before && (before.state === 'signed_out') !== (state.state === 'signed_out')) void this.readInfo()
+      }),
+      bridge.on('pipelines.changed', () => this.readListsSoon()),
+      bridge.on('run.changed', run => {
+        if (run.finished_at) this.readListsSoon()
+      }),
+      bridge.onConnection(connected => {
+        const back = connected && !this.connected
+        this.connected = connected
+        if (back) void this.start()
+      }),
+    )
+  }
+
+  get workspace(): Workspace | null {
+    return this.workspaces.find(workspace => workspace.selected) ?? null
+  }
+
+  get canEdit(): boolean {
+    return this.workspace?.role !== 'viewer'
+  }
+
+  async start(): Promise<void> {
+    await Promise.all([this.readInfo(), this.readWorkspaces(), this.readLists(), this.readSync()])
+    this.loading = false
+  }
+
+  call<M extends MethodName>(method: M, input: InputOf<M>): Promise<Result<OutputOf<M>>> {
+    return this.bridge.call(method, input)
+  }
+
+  /** A call whose error is told to the person; then the answer is null. */
+  async ask<M extends MethodName>(method: M, input: InputOf<M>, what?: string): Promise<OutputOf<M> | null> {
+    const result = await this.bridge.call(method, input)
+    if (result.ok) return result.value
+    tellError(result.error, what)
+    return null
+  }
+
+  async readInfo(): Promise<void> {
+    const info = await this.call('app.info', {})
+    if (info.ok) this.info = info.value
+  }
+
+  async readWorkspaces(): Promise<void> {
+    const read = await this.call('workspace.list', {})
+    if (read.ok) this.workspaces = read.value.workspaces
+  }
+
+  async readSync(): Promise<void> {
+    const read = await this.call('sync.state', {})
+    if (read.ok) this.sync = read.value
+  }
+
+  async readLists(): Promise<void> {
+    const [pipelines, drafts] = await Promise.all([
+      this.call('pipeline.list', {}),
+      this.call('draft.list', {}),
+    ])
+    if (pipelines.ok) this.pipelines = pipelines.value.pipelines
+    if (drafts.ok) this.drafts = drafts.value.drafts
+  }
+
+  readListsSoon(): void {
+    this.listing ??= setTimeout(() => {
+      this.listing = null
+      void this.readLists()
+    }, 120)
+  }
+
+  entry(pipelineId: string): PipelineEntry | undefined {
+    return this.pipelines.find(pipeline => pipeline.pipeline_id === pipelineId)
+  }
+
+  /** Opens the pipeline of the address and closes the one before. */
+  async show(pipelineId: string | null): Promise<void> {
+    if (this.open?.id === pipelineId) return
+    this.open?.close()
+    this.open = pipelineId ? new OpenPipeline(this, pipelineId) : null
+    await this.open?.start()
+  }
+
+  goTo(pipelineId: string): void {
+    this.router.go({ at: 'pipeline', pipeline: pipelineId, tab: 'build', detail: null })
+  }
+
+  async createSample(): Promise<void> {
+    const made = await this.ask('pipeline.create_sample', {})
+    if (!made) return
+    await this.readLists()
+    this.goTo(made.pipeline_id)
+  }
+
+  async createPipeline(name: string): Promise<boolean> {
+    const made = await this.ask('pipeline.create', { pipeline_id: v7(), name })
+    if (!made) return false
+    await this.readLists()
+    this.goTo(made.pipeline_id)
+    return true
+  }
+
+  async selectWorkspace(workspaceId: string): Promise<void> {
+    if (!(await this.ask('workspace.select', { workspace_id: workspaceId }))) return
+    this.router.go({ at: 'home' })
+    await this.start()
+  }
+
+  async setPaused(paused: boolean): Promise<void> {
+    const state = await this.ask('sync.pause', { paused }, t.sync.failed)
+    if (state) this.sync = state
+  }
+
+  async syncNow(): Promise<void> {
+    const state = await this.ask('sync.now', {}, t.sync.failed)
+    if (state) this.sync = state
+  }
+
+  close(): void {
+    for (const stop of this.stops) stop()
+    this.open?.close()
+    this.router.close()
+  }
+}
+
+const KEY = Symbol('app')
+export const provideApp = (app: App): App => setContext(KEY, app)
+export const useApp = (): App => getContext<App>(KEY)

@@ -1,0 +1,277 @@
+import {
+  editPipeline,
+  type PipelineDefinition,
+  type PipelineDoc,
+  pipelineFromDoc,
+  removeStep,
+  restoreStep,
+  type StepDefinition,
+} from '@pluto-duck/crdt-model'
+import { AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
+import type { ContractMark, ContractProblem, LogLine, OutputOf, RunView } from '@pluto-duck/engine/contract'
+import { v7 } from 'uuid'
+import { type AppendState, Replica } from '../documents/replica.ts'
+import { t } from '../words/index.ts'
+import type { App } from './app.svelte.ts'
+import { CommentsState } from './comments.svelte.ts'
+import { tell, tellError } from './notify.ts'
+import { PresenceState } from './presence.svelte.ts'
+import { PreviewState } from './preview.svelte.ts'
+
+type Compiled = OutputOf<'pipeline.compile'>
+type Version = OutputOf<'version.list'>['versions'][number]
+type Plan = OutputOf<'pipeline.plan'>
+export type Needed = Plan['grants_needed'][number]
+export type Grants = {
+  readonly needed: readonly Needed[]
+  readonly plan: Plan | null
+  readonly then: () => void
+}
+
+const COMPILE_MS = 250
+const READ_MS = 40
+const LOG_LIMIT = 5000
+export const ENDED = new Set(['success', 'failed', 'skipped', 'cancelled'])
+
+/** One pipeline as it is worked on: its replica, what it compiles to, its runs, versions and marks. */
+export class OpenPipeline {
+  readonly app: App
+  readonly id: string
+  replica = $state.raw<Replica<PipelineDoc> | null>(null)
+  definition = $state.raw<PipelineDefinition | null>(null)
+  compiled = $state.raw<Compiled | null>(null)
+  compileError = $state.raw<ErrorBody | null>(null)
+  runs = $state.raw<RunView[]>([])
+  runsRead = $state(false)
+  logs = $state.raw<Record<string, LogLine[]>>({})
+  versions = $state.raw<Version[]>([])
+  marks = $state.raw<ContractMark[]>([])
+  error = $state.raw<ErrorBody | null>(null)
+  readOnlyReason = $state<string | null>(null)
+  append = $state.raw<AppendState>({ state: 'stored' })
+  grants = $state.raw<Grants | null>(null)
+  starting = $state(false)
+  readonly preview = new PreviewState(this)
+  readonly comments = new CommentsState(this)
+  readonly presence: PresenceState
+  private readonly stops: (() => void)[] = []
+  private compileTimer: ReturnType<typeof setTimeout> | null = null
+  private readTimer: ReturnType<typeof setTimeout> | null = null
+  private compileAgain = false
+  private compiling = false
+  private closed = false
+
+  constructor(app: App, id: string) {
+    this.app = app
+    this.id = id
+    this.presence = new PresenceState(app, id)
+    const { bridge } = app
+    this.stops.push(
+      bridge.on('run.changed', run => {
+        if (run.pipeline_id === id) this.takeRun(run)
+      }),
+      bridge.on('run.log', ({ run_id, lines }) => {
+        if (this.logs[run_id]) this.takeLog(run_id, lines)
+      }),
+      bridge.on('pipelines.changed', event => {
+        if (event.pipeline_id === null || event.pipeline_id === id) {
+          void this.readVersions()
+          void this.readMarks()
+        }
+      }),
+    )
+  }
+
+  get steps(): readonly StepDefinition[] {
+    return this.definition?.steps ?? []
+  }
+  get problems(): readonly ContractProblem[] {
+    return this.compiled?.problems ?? []
+  }
+  get latestRun(): RunView | null {
+    return this.runs[0] ?? null
+  }
+  get activeRun(): RunView | null {
+    return this.runs.find(run => run.local && !ENDED.has(run.state)) ?? null
+  }
+  get readOnly(): boolean {
+    return this.readOnlyReason !== null
+  }
+  step(id: string | null): StepDefinition | null {
+    return this.steps.find(step => step.id === id) ?? null
+  }
+
+  async start(): Promise<void> {
+    const opened = await Replica.open<PipelineDoc>(this.app.bridge, this.id)
+    if (!opened.ok) {
+      this.error = opened.error
+      return
+    }
+    if (this.closed) {
+      opened.value.close()
+      return
+    }
+    const replica = opened.value
+    this.readOnlyReason = replica.readOnlyReason
+    this.definition = pipelineFromDoc(replica.doc)
+    this.replica = replica
+    this.stops.push(
+      replica.onChange(({ origin }) => {
+        this.readOnlyReason = replica.readOnlyReason
+        if (origin === 'local') this.readDefinition()
+        else this.readTimer ??= setTimeout(() => this.readDefinition(), READ_MS)
+        this.compileSoon()
+      }),
+      replica.onAppend(state => {
+        if (state.state === 'failed' && state.error.code !== 'host.unreachable')
+          tellError(state.error, t.edit.notStored)
+        this.append = state
+      }),
+    )
+    this.compileSoon(0)
+    await Promise.all([this.readRuns(), this.readVersions(), this.readMarks(), this.comments.start()])
+  }
+
+  /** Makes one edit; what it refuses is told to the person. Answers whether it was made. */
+  edit(message: string, change: (d: PipelineDoc) => void, origin: unknown = 'local'): boolean {
+    if (!this.replica) return false
+    if (this.readOnly) {
+      tellError(new AppError('change.permission', this.readOnlyReason || t.edit.readOnly).toBody())
+      return false
+    }
+    try {
+      this.replica.change(doc => editPipeline(doc, message, change), origin)
+      return true
+    } catch (error) {
+      tellError(toAppError(error).toBody())
+      return false
+    }
+  }
+
+  removeStep(step: StepDefinition): void {
+    if (!this.edit('remove step', d => removeStep(d, step.id))) return
+    tell(t.edit.stepRemoved(step.name), () => this.edit('restore step', d => restoreStep(d, step.id)))
+  }
+
+  private readDefinition(): void {
+    if (this.readTimer) clearTimeout(this.readTimer)
+    this.readTimer = null
+    if (this.replica && !this.closed) this.definition = pipelineFromDoc(this.replica.doc)
+  }
+
+  private compileSoon(after = COMPILE_MS): void {
+    if (this.compileTimer) clearTimeout(this.compileTimer)
+    this.compileTimer = setTimeout(() => void this.compile(), after)
+  }
+
+  private async compile(): Promise<void> {
+    if (this.compiling) {
+      this.compileAgain = true
+      return
+    }
+    this.compiling = true
+    await this.replica?.stored()
+    const compiled = await this.app.call('pipeline.compile', { pipeline_id: this.id })
+    this.compiling = false
+    if (this.closed) return
+    if (compiled.ok) this.compiled = compiled.value
+    this.compileError = compiled.ok ? null : compiled.error
+    if (this.compileAgain) {
+      this.compileAgain = false
+      this.compileSoon()
+    }
+  }
+
+  async readRuns(): Promise<void> {
+    const read = await this.app.call('run.list', { pipeline_id: this.id, limit: 100 })
+    if (read.ok) this.runs = read.value.runs
+    this.runsRead = true
+  }
+
+  async readVersions(): Promise<void> {
+    const read = await this.app.call('version.list', { pipeline_id: this.id })
+    if (read.ok) this.versions = read.value.versions
+  }
+
+  async readMarks(): Promise<void> {
+    const read = await this.app.call('pipeline.marks', { pipeline_id: this.id })
+    if (read.ok) this.marks = read.value.marks
+  }
+
+  async reviewMark(mark: ContractMark, reviewed: boolean): Promise<void> {
+    await this.replica?.stored()
+    const read = await this.app.ask('pipeline.review_mark', {
+      pipeline_id: this.id,
+      mark_id: mark.id,
+      reviewed,
+    })
+    if (read) this.marks = read.marks
+  }
+
+  async readLog(runId: string): Promise<void> {
+    const read = await this.app.call('run.log', { run_id: runId })
+    if (read.ok) this.logs = { ...this.logs, [runId]: read.value.lines.slice(-LOG_LIMIT) }
+  }
+
+  private takeLog(runId: string, lines: readonly LogLine[]): void {
+    this.logs = { ...this.logs, [runId]: [...(this.logs[runId] ?? []), ...lines].slice(-LOG_LIMIT) }
+  }
+
+  private takeRun(run: RunView): void {
+    const at = this.runs.findIndex(held => held.run_id === run.run_id)
+    // A terminal state never changes, so a late event can't bring a run back to life.
+    if (at >= 0 && ENDED.has(this.runs[at]!.state) && !ENDED.has(run.state)) return
+    this.runs = at < 0 ? [run, ...this.runs] : this.runs.with(at, run)
+    if (ENDED.has(run.state)) this.preview.resultChanged()
+  }
+
+  /** Runs the working state; asks for grants first when it needs some. */
+  async run(select: string | null = null): Promise<void> {
+    if (this.activeRun || this.starting) return
+    this.starting = true
+    try {
+      await this.replica?.stored()
+      const run_id = v7()
+      const started = await this.app.call('run.start', { pipeline_id: this.id, run_id, select })
+      if (started.ok) {
+        this.takeRun(started.value)
+        this.logs = { ...this.logs, [run_id]: this.logs[run_id] ?? [] }
+        return
+      }
+      if (started.error.code === 'grant.required') await this.askGrants(() => void this.run(select))
+      else tellError(started.error, t.run.notStarted)
+    } finally {
+      this.starting = false
+    }
+  }
+
+  /** Shows what this pipeline wants to touch on this machine; `then` goes on once it is allowed. */
+  async askGrants(then: () => void): Promise<void> {
+    const plan = await this.app.ask('pipeline.plan', { pipeline_id: this.id })
+    if (plan) this.grants = { needed: plan.grants_needed, plan, then }
+  }
+
+  async allow(): Promise<void> {
+    const { grants } = this
+    if (!grants) return
+    const targets = grants.needed.map(({ kind, target }) => ({ kind, target }))
+    if (!(await this.app.ask('grant.allow', { pipeline_id: this.id, targets }))) return
+    this.grants = null
+    grants.then()
+  }
+
+  async cancel(run: RunView): Promise<void> {
+    const cancelled = await this.app.ask('run.cancel', { run_id: run.run_id })
+    if (cancelled) this.takeRun(cancelled)
+  }
+
+  close(): void {
+    this.closed = true
+    for (const stop of this.stops) stop()
+    if (this.compileTimer) clearTimeout(this.compileTimer)
+    if (this.readTimer) clearTimeout(this.readTimer)
+    this.presence.close()
+    this.comments.close()
+    this.replica?.close()
+  }
+}

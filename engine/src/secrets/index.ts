@@ -1,1 +1,0 @@
-export { openSecrets, type SecretOptions, type SecretStore } from './secret-store.ts'
