@@ -9,17 +9,30 @@ import { CHART_CONFIG } from './chart-theme.ts'
 
 const request = z.object({ id: z.number(), spec: z.record(z.string(), z.unknown()) })
 
-const silent = () => quiet
-/** Warnings of the compiler are about style; what fails throws. */
-const quiet = { level: silent, error: silent, warn: silent, info: silent, debug: silent } as never
+/** Vega tells its log what fails while data flows, and draws on. Here that is a failure; warnings are about style. */
+class Log {
+  readonly errors: string[] = []
+  level = () => this
+  warn = () => this
+  info = () => this
+  debug = () => this
+  error = (...words: unknown[]) => {
+    this.errors.push(words.map(word => (word instanceof Error ? word.message : String(word))).join(' '))
+    return this
+  }
+}
 
 async function render(spec: Record<string, unknown>): Promise<string> {
   const own = typeof spec.config === 'object' && spec.config !== null ? { config: spec.config as object } : {}
   const lite = { ...spec, ...own } as unknown as TopLevelSpec
-  const { spec: vegaSpec } = compile(lite, { config: CHART_CONFIG as object, logger: quiet })
-  const view = new View(parse(vegaSpec), { renderer: 'none', loader: closedLoader(), logger: quiet })
+  const log = new Log()
+  const logger = log as never
+  const { spec: vegaSpec } = compile(lite, { config: CHART_CONFIG as object, logger })
+  const view = new View(parse(vegaSpec), { renderer: 'none', loader: closedLoader(), logger })
   try {
-    return await view.toSVG()
+    const svg = await view.toSVG()
+    if (log.errors.length > 0) throw new Error(log.errors[0])
+    return svg
   } finally {
     view.finalize()
   }
