@@ -3,6 +3,7 @@
  * this process can be killed. It loads nothing: every url is refused. Started by charts.ts only.
  */
 import { loader, parse, View } from 'vega'
+import { expressionInterpreter } from 'vega-interpreter'
 import { compile, type TopLevelSpec } from 'vega-lite'
 import { z } from 'zod'
 import { CHART_CONFIG } from './chart-theme.ts'
@@ -28,7 +29,13 @@ async function render(spec: Record<string, unknown>): Promise<string> {
   const log = new Log()
   const logger = log as never
   const { spec: vegaSpec } = compile(lite, { config: CHART_CONFIG as object, logger })
-  const view = new View(parse(vegaSpec), { renderer: 'none', loader: closedLoader(), logger })
+  // Interpreted, not compiled to JavaScript: an expression can compute on the chart's data and reach nothing else.
+  const view = new View(parse(vegaSpec, undefined, { ast: true }), {
+    renderer: 'none',
+    loader: closedLoader(),
+    logger,
+    expr: expressionInterpreter,
+  })
   try {
     const svg = await view.toSVG()
     if (log.errors.length > 0) throw new Error(log.errors[0])

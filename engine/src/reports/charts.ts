@@ -101,14 +101,19 @@ export class ChartRenderer {
 }
 
 function startChild(): ChildProcess {
-  const child = fork(CHILD, [], {
+  const inElectron = 'electron' in process.versions
+  return fork(CHILD, [], {
     // Dates in charts are UTC on every machine; nothing of the host's environment goes along.
-    env: { TZ: 'UTC', ...('electron' in process.versions ? { ELECTRON_RUN_AS_NODE: '1' } : {}) },
-    execArgv: ['--max-old-space-size=512'],
+    env: { TZ: 'UTC', ...(inElectron ? { ELECTRON_RUN_AS_NODE: '1' } : {}) },
+    // No code from text, no writing, no processes of its own (Electron's node does not take the permission flags).
+    execArgv: [
+      '--max-old-space-size=512',
+      '--disallow-code-generation-from-strings',
+      ...(inElectron ? [] : ['--permission', '--allow-fs-read=*']),
+    ],
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })
-  return child
 }
 
 /** The size of the page, unless the spec says its own; compositions size themselves. */
