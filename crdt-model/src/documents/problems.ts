@@ -1,3 +1,4 @@
+import * as Automerge from '@automerge/automerge'
 import type { PipelineDefinition, Scalar, StepDefinition } from './definition.ts'
 import type { Problem } from './problem.ts'
 import { readPipeline } from './read-pipeline.ts'
@@ -19,7 +20,7 @@ export function problemsOf(subject: PipelineDoc | PipelineDefinition): Problem[]
 }
 
 const isDefinition = (subject: PipelineDoc | PipelineDefinition): subject is PipelineDefinition =>
-  Array.isArray(subject.steps)
+  !Automerge.isAutomerge(subject)
 
 function definitionProblems(definition: PipelineDefinition): Problem[] {
   return [

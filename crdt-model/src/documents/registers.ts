@@ -7,10 +7,14 @@ import type { Register, SettingsDoc } from './schema.ts'
 
 export const register = (text: string): Register => new Automerge.ImmutableString(text)
 
+/** Inside a change Automerge takes a list for an immutable string, and then calls its `toString`. */
+const isRegister = (value: unknown): value is Register =>
+  !Array.isArray(value) && Automerge.isImmutableString(value)
+
 /** A register's or text's string; `undefined` for anything else. */
 export function stringOf(value: unknown): string | undefined {
   if (typeof value === 'string') return value
-  return Automerge.isImmutableString(value) ? value.toString() : undefined
+  return isRegister(value) ? value.toString() : undefined
 }
 
 export function isMap(value: unknown): value is Record<string, unknown> {
@@ -18,7 +22,7 @@ export function isMap(value: unknown): value is Record<string, unknown> {
     typeof value === 'object' &&
     value !== null &&
     !Array.isArray(value) &&
-    !Automerge.isImmutableString(value) &&
+    !isRegister(value) &&
     !(value instanceof Date) &&
     !(value instanceof Uint8Array)
   )
@@ -61,7 +65,7 @@ export function writeSetting(settings: SettingsDoc, key: string, value: unknown)
 export function writeRegister(parent: object, key: string, text: string): void {
   const map = parent as Record<string, unknown>
   const held = map[key]
-  if (Automerge.isImmutableString(held) && held.toString() === text) return
+  if (isRegister(held) && held.toString() === text) return
   map[key] = register(text)
 }
 

@@ -81,7 +81,7 @@ describe('anchors', () => {
         if (body.length > 0) expect(read(next, anchor)).toBe(body)
         else expect(found.state).toBe('at')
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     )
   })
 

@@ -1,4 +1,5 @@
 import * as Automerge from '@automerge/automerge'
+import * as fc from 'fast-check'
 import { validate, version } from 'uuid'
 import { describe, expect, it } from 'vitest'
 import {
@@ -93,6 +94,31 @@ describe('comments', () => {
     )
     expect(() => edit(next, d => void reply(d, 't', { body: ' ' }))).toThrow(
       expect.objectContaining({ code: 'document.invalid' }),
+    )
+  })
+
+  it('[CMT2] whatever a document holds, reading it never throws', () => {
+    fc.assert(
+      fc.property(fc.nat(6), fc.jsonValue({ maxDepth: 3 }), (place, value) => {
+        const { anna } = setUp()
+        const doc = Automerge.change(anna, d => {
+          const thread = d.threads.t!
+          const places: [object, string][] = [
+            [d, 'threads'],
+            [d, 'subject_id'],
+            [d.threads, 't'],
+            [thread, 'anchor'],
+            [thread, 'messages'],
+            [thread.messages, 'm'],
+            [thread.messages.m!, 'body'],
+          ]
+          const [parent, key] = places[place]!
+          Object.assign(parent, { [key]: value })
+        })
+        readComments(doc)
+        authorsOf(doc)
+      }),
+      { numRuns: 100 },
     )
   })
 

@@ -24,7 +24,7 @@ it('[DOC11] the order in which changes arrive does not matter', () => {
       const reloaded = Automerge.load<typeof base>(Automerge.save(merged))
       expect(pipelineFromDoc(reloaded)).toEqual(pipelineFromDoc(merged))
     }),
-    { numRuns: 40 },
+    { numRuns: 25 },
   )
 })
 
@@ -36,6 +36,6 @@ it('[DOC2] makeEqualTo works on any merged document and merges with what others 
       const equal = makeEqualTo(merged, definition, 'import')
       expect(pipelineFromDoc(equal)).toEqual(definition)
     }),
-    { numRuns: 30 },
+    { numRuns: 20 },
   )
 })

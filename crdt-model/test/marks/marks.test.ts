@@ -301,7 +301,7 @@ describe('marks', () => {
         for (const mark of found)
           if (mark.kind === 'text' && mark.step_id) expect(texts).toContain(mark.step_id)
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
     )
   })
 })

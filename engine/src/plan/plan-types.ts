@@ -1,4 +1,4 @@
-import { dataTest, paramType, scalar, severity, sourceKind } from '@pluto-duck/crdt-model'
+import { dataTest, paramType, scalar, severity, sourceKind } from '@pluto-duck/crdt-model/definition'
 import { z } from 'zod'
 
 /**

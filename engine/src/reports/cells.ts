@@ -27,17 +27,22 @@ export function cellOf(value: unknown, column: ReportColumn): Cell {
   if (value === null || value === undefined) return { text: 'NULL', exact: null, isNull: true }
   const exact = typeof value === 'object' ? JSON.stringify(value) : String(value)
   const text = isNumeric(column) ? numberText(exact, column) : shortened(exact)
-  return { text, exact: text === exact || text.replaceAll(',', '') === exact ? null : exact, isNull: false }
+  return {
+    text,
+    exact: text === exact || text.replaceAll(',', '').replace('−', '-') === exact ? null : exact,
+    isNull: false,
+  }
 }
 
 function numberText(exact: string, column: ReportColumn): string {
   const match = /^(-?)(\d+)(?:\.(\d+))?$/.exec(exact)
   if (!match) return exact
-  const [, sign = '', whole = '', fraction = ''] = match
+  const [, minus = '', whole = '', fraction = ''] = match
+  const sign = minus && '−'
   if (fraction === '') return sign + (NAMING.test(column.name) ? whole : grouped(whole))
   if (/^DECIMAL/.test(column.type)) return `${sign}${grouped(whole)}.${fraction}`
   const number = Number(exact)
-  if (Math.abs(number) < 1) return String(Number(number.toPrecision(4)))
+  if (Math.abs(number) < 1) return sign + String(Number(Math.abs(number).toPrecision(4)))
   const [roundedWhole = '', roundedFraction] = String(Number(Math.abs(number).toFixed(3))).split('.')
   return sign + grouped(roundedWhole) + (roundedFraction ? `.${roundedFraction}` : '')
 }

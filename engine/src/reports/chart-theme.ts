@@ -56,6 +56,7 @@ export const CHART_CONFIG = {
     titleFontSize: 11,
     titleFontWeight: 500,
     symbolType: 'circle',
+    symbolOpacity: 1,
     orient: 'top',
   },
   header: { labelColor: MUTED, titleColor: MUTED, labelFontSize: 11, titleFontSize: 11 },

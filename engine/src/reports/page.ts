@@ -20,7 +20,7 @@ p{text-wrap:pretty}
 li{margin:4px 0}
 a{color:var(--accent);text-underline-offset:2px}
 .meta{color:var(--muted);font-size:14px;margin:0}
-.meta span+span::before{content:"·";margin:0 8px;color:var(--line)}
+.meta span+span::before{content:"·";margin:0 8px;opacity:.6}
 code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 code{background:var(--wash);border-radius:4px;padding:.1em .35em}
 pre{background:var(--wash);border-radius:8px;padding:14px 16px;overflow-x:auto}
@@ -29,7 +29,7 @@ blockquote{margin:0 0 16px;padding:2px 0 2px 16px;border-left:3px solid var(--li
 hr{border:0;border-top:1px solid var(--line);margin:40px 0}
 figure{margin:24px 0 28px}
 figure svg{display:block;width:100%;height:auto;overflow:visible}
-.table{overflow-x:auto;margin:20px 0 8px}
+.table{overflow-x:auto;margin:20px 0 26px}
 table{border-collapse:collapse;width:100%;font-size:14px;line-height:1.4}
 th{text-align:left;font-weight:600;color:var(--muted);font-size:12.5px;padding:0 14px 8px;border-bottom:1.5px solid var(--line);white-space:nowrap;vertical-align:bottom}
 td{padding:7px 14px;border-bottom:1px solid var(--line);vertical-align:top}
@@ -37,7 +37,7 @@ th:first-child,td:first-child{padding-left:0}
 th:last-child,td:last-child{padding-right:0}
 .n{text-align:right;font-variant-numeric:tabular-nums lining-nums;white-space:nowrap}
 .null{color:var(--muted);font-size:.8em;letter-spacing:.04em;opacity:.75}
-.rest{color:var(--muted);font-size:13px;margin:0 0 24px}
+.rest{color:var(--muted);font-size:13px;margin:0 0 24px}.table+.rest{margin-top:-14px}
 .problem{border:1px solid var(--bad);border-radius:8px;padding:12px 16px;margin:20px 0;font-size:14px}
 .problem b{color:var(--bad)}
 footer{margin-top:64px;padding-top:20px;border-top:1px solid var(--line);font-size:13px;color:var(--muted)}

@@ -1,5 +1,6 @@
 export { executePlan } from './execute-plan.ts'
 export { asFailure, withoutPrivate } from './failure.ts'
+export { Preview, type PreviewOf, type PreviewParts, type PreviewRelation } from './preview.ts'
 export { type RunEvent, runEvent, type StepState } from './run-events.ts'
 export {
   DEFAULT_SETTINGS,

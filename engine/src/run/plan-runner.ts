@@ -43,6 +43,11 @@ export class PlanRunner {
     this.#definitions.set(name, definition)
   }
 
+  /** True between the death of a runner and the start of its successor. */
+  get isDown(): boolean {
+    return this.#current !== null && !this.#current.runner.alive
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     await this.#current?.runner.kill()

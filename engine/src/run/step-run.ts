@@ -102,7 +102,7 @@ export class StepRun {
         const failure = asFailure(error)
         await this.#parts.warehouse.discard(this.#staged)
         // Another step may have brought the runner down: a step is not blamed for the first crash it sees.
-        const crashed = freeRetry && this.#runner?.alive === false
+        const crashed = freeRetry && (this.#runner ? !this.#runner.alive : runner.isDown)
         const again = isWorthRetrying(failure) && (this.#attempt < attempts || crashed)
         if (!again || this.#parts.signal?.aborted) return this.#fail(failure, tests)
         if (this.#attempt >= attempts) freeRetry = false
@@ -129,6 +129,7 @@ export class StepRun {
   }
 
   async #make(plan: PlanRunner, tests: TestOutcome[]): Promise<Made> {
+    this.#runner = null
     const runner = await plan.get()
     this.#runner = runner
     if (this.step.materialize === 'view') {

@@ -184,11 +184,13 @@ export class Session {
   }
 
   async #check(given: string): Promise<Checked> {
+    // Both are parsed: what follows the semicolon may be no second statement, and what is run must be what was checked.
     const sql = withoutTerminator(given)
     const connection = await this.#take()
     let parsed: Parsed
     try {
-      parsed = await parseSelect(connection, sql)
+      parsed = await parseSelect(connection, given)
+      if (parsed.ok && sql !== given) parsed = await parseSelect(connection, sql)
     } finally {
       this.#give(connection)
     }

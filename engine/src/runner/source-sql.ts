@@ -1,6 +1,6 @@
-import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { PlanSource } from '../plan/plan-types.ts'
 import { quoteName, quoteText } from '../warehouse/column-types.ts'
+import { RunnerError } from './failures.ts'
 
 /** Reader options that a source may set. They change how bytes are read, never which file is opened or what is written. */
 const OPTIONS: Readonly<Record<PlanSource['kind'], ReadonlySet<string>>> = {
@@ -56,13 +56,11 @@ export function selectFromSource(source: PlanSource): string {
   const allowed = OPTIONS[source.kind]
   const options = Object.entries(source.options).map(([name, value]) => {
     if (!allowed.has(name))
-      throw new AppError(
-        'run.source',
-        `The source ${source.name} has an option that is not allowed: ${name}.`,
-        {
-          hint: `Allowed for ${source.kind}: ${[...allowed].join(', ')}.`,
-        },
-      )
+      throw new RunnerError({
+        class: 'source',
+        message: `The source ${source.name} has an option that is not allowed: ${name}.`,
+        hint: `Allowed for ${source.kind}: ${[...allowed].join(', ')}.`,
+      })
     return `, ${name} = ${literal(value)}`
   })
   // Hive partitioning would read values from the names of folders, and those are nobody's declared columns.

@@ -1,0 +1,1 @@
+export { openSecrets, type SecretOptions, type SecretStore } from './secret-store.ts'
