@@ -4,6 +4,7 @@ import { newId, type Role } from '@pluto-duck/crdt-model/protocol'
 import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import pg from 'pg'
 import { pino } from 'pino'
+import type { Clock } from '../src/app/index.ts'
 import { type Config, type RunningServer, readConfig, startServer } from '../src/index.ts'
 
 export interface Person {
@@ -43,6 +44,7 @@ export class TestServer {
   static async start(
     settings: Readonly<Record<string, string>> = {},
     database?: TestDatabase,
+    clock?: Clock,
   ): Promise<TestServer> {
     const own = database ?? (await testDatabase())
     const config = readConfig({
@@ -53,7 +55,7 @@ export class TestServer {
     })
     const logged: string[] = []
     const log = pino({ level: 'info' }, { write: line => void logged.push(line) })
-    const server = await startServer(config, { log })
+    const server = await startServer(config, { log, ...(clock ? { clock } : {}) })
     return new TestServer(server, own, config, new pg.Pool({ connectionString: own.url, max: 2 }), logged)
   }
 

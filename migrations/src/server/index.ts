@@ -3,6 +3,7 @@ import { identity } from './0001_identity.ts'
 import { changes } from './0002_changes.ts'
 import { audit } from './0003_audit.ts'
 import { versions } from './0004_versions.ts'
+import { runs } from './0005_runs.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -10,4 +11,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0002_changes': changes,
   '0003_audit': audit,
   '0004_versions': versions,
+  '0005_runs': runs,
 }

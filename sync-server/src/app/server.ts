@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type Logger, pino } from 'pino'
+import { artifactsFeature } from '../artifacts/index.ts'
 import { Audit, auditFeature } from '../audit/index.ts'
 import {
   Access,
@@ -16,6 +17,8 @@ import {
 import { changesFeature } from '../changes/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
 import { createDatabase, migrate } from '../database/index.ts'
+import { runsFeature } from '../runs/index.ts'
+import { schedulesFeature } from '../schedules/index.ts'
 import { versionsFeature } from '../versions/index.ts'
 import { workspacesFeature } from '../workspaces/index.ts'
 import { type Clock, type ServerContext, systemClock } from './context.ts'
@@ -133,14 +136,20 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
   }
 }
 
-const createFeatures = (ctx: ServerContext, access: Access, probes: Probes): Feature[] => [
-  healthFeature(ctx.publicUrl, probes),
-  identityFeature(ctx, access),
-  workspacesFeature(ctx),
-  versionsFeature(ctx),
-  auditFeature(ctx),
-  changesFeature(ctx),
-]
+const createFeatures = (ctx: ServerContext, access: Access, probes: Probes): Feature[] => {
+  const artifacts = artifactsFeature(ctx)
+  return [
+    healthFeature(ctx.publicUrl, { ...probes, storage: artifacts.ping }),
+    identityFeature(ctx, access),
+    workspacesFeature(ctx),
+    versionsFeature(ctx),
+    runsFeature(ctx, access),
+    artifacts,
+    schedulesFeature(ctx, access),
+    auditFeature(ctx),
+    changesFeature(ctx),
+  ]
+}
 
 /** An address that can be called: a server on all interfaces is called on loopback. */
 const loopback = (host: string): string => (host === '0.0.0.0' ? '127.0.0.1' : host)

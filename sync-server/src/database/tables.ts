@@ -1,4 +1,7 @@
 import type { ColumnType, Generated } from 'kysely'
+import type { ArtifactTables } from '../artifacts/tables.ts'
+import type { RunTables } from '../runs/tables.ts'
+import type { ScheduleTables } from '../schedules/tables.ts'
 import type { VersionTables } from '../versions/tables.ts'
 
 /** `timestamptz`: read as a Date, written as a Date or ISO text. */
@@ -122,4 +125,11 @@ export interface AuditTables {
 }
 
 /** The server's schema as Kysely sees it; each feature adds its tables. `bigint` is read as a number. */
-export interface Database extends IdentityTables, ChangeTables, AuditTables, VersionTables {}
+export interface Database
+  extends IdentityTables,
+    ChangeTables,
+    AuditTables,
+    VersionTables,
+    RunTables,
+    ArtifactTables,
+    ScheduleTables {}
