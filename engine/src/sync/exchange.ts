@@ -1,0 +1,151 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import {
+  type AppendVerdict,
+  appendVerdict,
+  changeRoutes,
+  type EndItem,
+  encodeItem,
+  endItem,
+  type LogItem,
+  logItem,
+  SequenceReader,
+  type SnapshotItem,
+  type Subject,
+  snapshotItem,
+} from '@pluto-duck/crdt-model/protocol'
+import type { z } from 'zod'
+import type { WireClient } from './wire-client.ts'
+
+/** The three exchanges of the change log, as values. A sequence without its end was cut: what came whole counts. */
+
+export interface LogPage {
+  readonly items: readonly LogItem[]
+  /** Null when the answer was cut. */
+  readonly end: EndItem | null
+}
+
+/** One page of the log after `cursor`. Throws only when nothing whole came. */
+export async function readLog(
+  client: WireClient,
+  workspaceId: string,
+  cursor: number,
+  signal: AbortSignal,
+): Promise<LogPage> {
+  const items: LogItem[] = []
+  let end: EndItem | null = null
+  const stream = client.stream(
+    changeRoutes.read,
+    { params: { workspace_id: workspaceId }, query: { after: cursor, limit: PAGE } },
+    { signal },
+  )
+  try {
+    for await (const item of sequence(stream)) {
+      if ('end' in item) end = parse(endItem, item)
+      else items.push(parse(logItem, item))
+    }
+  } catch (error) {
+    if (items.length === 0) throw error
+  }
+  return { items, end }
+}
+
+/** Changes in one page: what a page touches is loaded together. */
+const PAGE = 2_000
+
+/** Every document of the workspace, in parts that fit memory; returns the end. A cut answer throws `server.unreachable`. */
+export async function readSnapshot(
+  client: WireClient,
+  workspaceId: string,
+  signal: AbortSignal,
+  take: (items: readonly SnapshotItem[]) => Promise<void>,
+): Promise<EndItem> {
+  let part: SnapshotItem[] = []
+  let bytes = 0
+  let end: EndItem | null = null
+  const stream = client.stream(changeRoutes.snapshot, { params: { workspace_id: workspaceId } }, { signal })
+  for await (const item of sequence(stream)) {
+    if ('end' in item) {
+      end = parse(endItem, item)
+      continue
+    }
+    const document = parse(snapshotItem, item)
+    part.push(document)
+    bytes += document.bytes.length
+    if (part.length >= 200 || bytes > 8 * 1024 * 1024) {
+      await take(part)
+      part = []
+      bytes = 0
+    }
+  }
+  if (end === null) throw cut()
+  await take(part)
+  return end
+}
+
+export interface PushItem {
+  readonly documentId: string
+  readonly kind: 'pipeline' | 'comments'
+  readonly subject: Subject | null
+  readonly base: string | null
+  readonly bytes: Uint8Array
+}
+
+/** Pushes changes in order. Verdicts that came are answered even when the answer was cut (`end` is null then). */
+export async function push(
+  client: WireClient,
+  workspaceId: string,
+  header: { readonly deviceId: string; readonly live: boolean },
+  items: readonly PushItem[],
+  signal: AbortSignal,
+): Promise<{ verdicts: AppendVerdict[]; end: EndItem | null }> {
+  const body = Buffer.concat([
+    encodeItem({ v: 1, device_id: header.deviceId, live: header.live }),
+    ...items.map(item =>
+      encodeItem({
+        document_id: item.documentId,
+        kind: item.kind,
+        subject: item.subject,
+        base: item.base,
+        bytes: item.bytes,
+      }),
+    ),
+  ])
+  const verdicts: AppendVerdict[] = []
+  let end: EndItem | null = null
+  const stream = client.stream(
+    changeRoutes.append,
+    { params: { workspace_id: workspaceId }, body: new Uint8Array(body) },
+    { signal },
+  )
+  try {
+    for await (const item of sequence(stream)) {
+      if ('end' in item) end = parse(endItem, item)
+      else verdicts.push(parse(appendVerdict, item))
+    }
+  } catch (error) {
+    if (verdicts.length === 0) throw error
+  }
+  if (verdicts.length === 0 && end === null) throw cut()
+  return { verdicts, end }
+}
+
+/** The items of a live event; throws when they are none of ours. */
+export const logItems = (base64: string): LogItem[] => {
+  const reader = new SequenceReader()
+  return reader.push(new Uint8Array(Buffer.from(base64, 'base64'))).map(item => parse(logItem, item))
+}
+
+async function* sequence(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Record<string, unknown>> {
+  const reader = new SequenceReader()
+  for await (const chunk of stream) yield* reader.push(chunk)
+}
+
+function parse<S extends z.ZodType>(schema: S, item: unknown): z.output<S> {
+  const parsed = schema.safeParse(item)
+  if (parsed.success) return parsed.data
+  throw new AppError('server.unreachable', 'The answer of the server is none of ours.', {
+    cause: parsed.error,
+  })
+}
+
+const cut = () => new AppError('server.unreachable', 'The answer of the server was cut.')
