@@ -67,7 +67,7 @@ async function inOrder(
       const bad = needs.find(need => need && need.state !== 'done' && need.state !== 'reused')
       if (bad || parts.signal?.aborted) {
         started.add(step)
-        outcomes.set(step.step.name, step.skip(bad?.name ?? null))
+        outcomes.set(step.step.name, step.skip(parts.signal?.aborted ? null : (bad?.name ?? null)))
         // A skipped step can settle one that was looked at before it.
         return advance()
       }

@@ -96,8 +96,10 @@ export class StepRun {
       const tests: TestOutcome[] = []
       try {
         const made = await this.#make(runner, tests)
-        this.#say('done', { rows: made.rows ?? undefined, bytes: made.bytes ?? undefined })
-        return this.#outcome('done', made)
+        // A view has no file to reuse: it is defined and tested anew, and shows the same rows.
+        const state = this.step.reuse && this.viewSql !== null ? 'reused' : 'done'
+        this.#say(state, { rows: made.rows ?? undefined, bytes: made.bytes ?? undefined })
+        return this.#outcome(state, made)
       } catch (error) {
         const failure = asFailure(error)
         await this.#parts.warehouse.discard(this.#staged)
