@@ -73,6 +73,8 @@ export interface AppenderOptions {
   readonly onCommit?: (commit: Commit) => void
   /** Operations that the indexes of one workspace may hold. Default 4 million, about 40 MB. */
   readonly maxIndexedOps?: number
+  /** Workspaces whose indexes are kept between pushes. Default 200. */
+  readonly maxWorkspaces?: number
 }
 
 /** Changes that are checked, tried and committed together at most. */
@@ -86,6 +88,7 @@ const GROUP = 2_000
  */
 export class Appender {
   private readonly options: Required<AppenderOptions>
+  /** In order of last use. */
   private readonly lanes = new Map<string, WorkspaceLane>()
 
   constructor(options: AppenderOptions) {
@@ -94,18 +97,22 @@ export class Appender {
       limits: DEFAULT_LIMITS,
       onCommit: () => {},
       maxIndexedOps: 4_000_000,
+      maxWorkspaces: 200,
       ...options,
     }
   }
 
   /** Answers after the commit. A refusal is a verdict; what is thrown (no database) means that nothing is known to be stored. */
   append(push: Push): Promise<Appended> {
-    let lane = this.lanes.get(push.workspaceId)
-    if (!lane) {
-      lane = new WorkspaceLane(push.workspaceId, this.options)
-      this.lanes.set(push.workspaceId, lane)
+    const lane = this.lanes.get(push.workspaceId) ?? new WorkspaceLane(push.workspaceId, this.options)
+    this.lanes.delete(push.workspaceId)
+    this.lanes.set(push.workspaceId, lane)
+    const answer = lane.append(push)
+    for (const [id, oldest] of this.lanes) {
+      if (this.lanes.size <= this.options.maxWorkspaces) break
+      if (oldest.idle) this.lanes.delete(id)
     }
-    return lane.append(push)
+    return answer
   }
 
   /** Reads the document again before the next change to it, because its record changed beside the log. */
@@ -186,6 +193,10 @@ class WorkspaceLane {
     this.workspaceId = workspaceId
     this.options = options
     this.documents = new OpenDocuments(workspaceId, options.maxIndexedOps)
+  }
+
+  get idle(): boolean {
+    return !this.running
   }
 
   append(push: Push): Promise<Appended> {

@@ -31,7 +31,7 @@ export interface ChangesFeature extends Feature {
 
 export const changesFeature = ({ db, bus, log, clock }: ServerContext): ChangesFeature => {
   const trial = new Trial()
-  const compactor = new Trial({ keep: 4, timeoutMs: 60_000 })
+  const compactor = new Trial({ keep: 4, timeoutMs: 120_000 })
   const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
   const watcher = new LogWatcher({
     db,

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { decodeChangeBytes } from '../../src/changes/admission/decode.ts'
 import { DocumentIndex } from '../../src/changes/admission/document-index.ts'
 import { checkStructure } from '../../src/changes/admission/structure.ts'
-import { Dice, forge, honestHistory } from './histories.ts'
+import { Dice, forge, forgeBytes, honestHistory } from './histories.ts'
 
 function admit(index: DocumentIndex, bytes: Uint8Array): string | null {
   const decoded = decodeChangeBytes(bytes)
@@ -80,5 +80,29 @@ describe('what is admitted', () => {
     // Or the property would say nothing.
     expect(admitted).toBeGreaterThan(20)
     expect(refused).toBeGreaterThan(60)
+  })
+
+  it('[ADM13] what the structure admits, Automerge takes and gives back byte for byte', () => {
+    let admitted = 0
+    fc.assert(
+      fc.property(fc.integer(), seed => {
+        const dice = new Dice(seed)
+        const log = honestHistory(dice, 12)
+        const index = new DocumentIndex()
+        for (const bytes of log) expect(admit(index, bytes)).toBeNull()
+        const document = Automerge.getBackend(replay(log, dice))
+        for (let i = 0; i < 40; i++) {
+          const fresh = `${(16 + i).toString(16)}`.repeat(16)
+          const bytes = forgeBytes(dice, log, fresh)
+          if (!bytes || admit(index, bytes) !== null) continue
+          admitted++
+          const before = document.getHeads()
+          document.applyChanges([bytes])
+          expect(document.getChanges(before).map(back => Buffer.compare(back, bytes))).toEqual([0])
+        }
+      }),
+      { numRuns: 60, interruptAfterTimeLimit: 6_000 },
+    )
+    expect(admitted).toBeGreaterThan(20)
   })
 })

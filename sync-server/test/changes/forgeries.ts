@@ -354,6 +354,11 @@ export function forgeryWorld(): ForgeryWorld {
   )
   raw('a run of predecessors longer than the change', 'quota', column(0x70, [0x7f, ...uleb(2 ** 40)]))
   raw('a column longer than the change', 'invalid', column(0x56, [0x80, 0x80, 0x80, 0x80, 0x01, 0x16]))
+  raw('a run of one', 'invalid', column(0x42, [1, 1]))
+  raw('a column of nothing but nulls', 'invalid', column(0x11, [0, 1]))
+  raw('a column left out', 'invalid', change => {
+    change.columns = change.columns.filter(([spec]) => spec !== 0x34)
+  })
   raw('a value that is longer than its bytes', 'invalid', column(0x56, [0x7f, ...uleb(200 * 16 + 6)]))
   raw('a value of an unknown type', 'invalid', column(0x56, [0x7f, 0x1b]))
   raw('text that is not UTF-8', 'invalid', column(0x57, [0xff]))

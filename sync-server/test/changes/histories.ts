@@ -1,4 +1,5 @@
 import * as Automerge from '@automerge/automerge'
+import { takeApart, writeChange } from './raw-change.ts'
 
 /** Honest histories by several actors who edit, merge and undo at random, and the forgeries that are made of them. */
 
@@ -233,4 +234,40 @@ export function forge(dice: Dice, history: readonly Uint8Array[], freshActor: st
   } catch {
     return null
   }
+}
+
+/** A real change under a new actor with a byte, a run or a column of it changed: what no encoder writes. Null for a compressed one. */
+export function forgeBytes(
+  dice: Dice,
+  history: readonly Uint8Array[],
+  freshActor: string,
+): Uint8Array | null {
+  const source = dice.pick(history)
+  if (source[8] !== 1) return null
+  const change = takeApart(source)
+  change.actor = freshActor
+  change.seq = 1
+  if (change.columns.length === 0) return writeChange(change)
+  const column = dice.pick(change.columns)
+  const bytes = [...column[1]]
+  const at = dice.below(bytes.length)
+  switch (dice.below(5)) {
+    case 0:
+      bytes[at] = dice.below(256)
+      break
+    case 1:
+      bytes[at] = (bytes[at]! + dice.pick([1, 255])) & 255
+      break
+    case 2:
+      bytes.splice(at, 0, dice.below(256))
+      break
+    case 3:
+      // The same values in another form: a run cut in two.
+      if (bytes[0]! > 1 && bytes[0]! < 64) bytes.unshift(1, bytes[1]!, bytes.shift()! - 1)
+      break
+    default:
+      change.columns = change.columns.filter(kept => kept !== column)
+  }
+  column[1] = Uint8Array.from(bytes)
+  return writeChange(change)
 }

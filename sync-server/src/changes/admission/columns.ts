@@ -106,23 +106,55 @@ export function countRle(reader: ByteReader, max: number): number {
   return count
 }
 
-/** Exactly `count` values; a null is given by `absent`. */
-export function readRle<T>(reader: ByteReader, count: number, read: () => T, absent: T): T[] {
+/**
+ * Exactly `count` values; a null is given by `absent`.
+ *
+ * Only the form that Automerge writes: two equal values make a run, different ones a literal, neighbours that could be one are
+ * one, and nothing but nulls is no column. Another form comes back as other bytes with another hash.
+ */
+export function readRle<T extends number | string | null>(
+  reader: ByteReader,
+  count: number,
+  read: () => T,
+  absent: T,
+): T[] {
   const values: T[] = []
+  let before: 'start' | 'nulls' | 'literal' | 'run' = 'start'
+  let hasValue = false
+  const push = (value: T): void => {
+    if (before !== 'start' && before !== 'nulls' && values[values.length - 1] === value) notShortest()
+    values.push(value)
+  }
   while (!reader.done) {
     const run = reader.sleb()
     const length = run === 0 ? reader.uleb() : Math.abs(run)
     if (length === 0 || values.length + length > count) refuse('invalid', 'a column of another length')
-    if (run < 0) {
-      for (let i = 0; i < length; i++) values.push(read())
+    if (run === 0) {
+      if (before === 'nulls') notShortest()
+      for (let i = 0; i < length; i++) values.push(absent)
+      before = 'nulls'
+      continue
+    }
+    hasValue = true
+    if (run > 0) {
+      if (run === 1) notShortest()
+      const value = read()
+      push(value)
+      for (let i = 1; i < length; i++) values.push(value)
+      before = 'run'
     } else {
-      const value = run === 0 ? absent : read()
-      for (let i = 0; i < length; i++) values.push(value)
+      if (before === 'literal') notShortest()
+      for (let i = 0; i < length; i++) {
+        push(read())
+        before = 'literal'
+      }
     }
   }
-  if (values.length !== count) refuse('invalid', 'a column of another length')
+  if (values.length !== count || !hasValue) refuse('invalid', 'a column of another length')
   return values
 }
+
+const notShortest = (): never => refuse('invalid', 'a column that is not in its shortest form')
 
 /** Exactly `count` values, each stored as its difference to the one before; a null is given by -1. */
 export function readDelta(reader: ByteReader, count: number): number[] {

@@ -79,6 +79,7 @@ const COLUMN = {
   predCounter: 0x73,
 } as const
 const KNOWN_COLUMNS: ReadonlySet<number> = new Set(Object.values(COLUMN))
+const REQUIRED_COLUMNS = [COLUMN.insert, COLUMN.action, COLUMN.valueMeta, COLUMN.predGroup] as const
 const EMPTY = new Uint8Array(0)
 
 export type Decoded =
@@ -151,6 +152,11 @@ function decodeOps(columns: Columns, actorCount: number, limits: ChangeLimits): 
   }
   const count = countRle(open(COLUMN.action), limits.ops)
   if (count > limits.ops) refuse('quota', `a change has at most ${limits.ops} operations`)
+
+  // Automerge always writes these, and panics or takes other defaults when they are not there.
+  if (count === 0 && columns.size > 0) refuse('invalid', 'columns without operations')
+  if (count > 0 && REQUIRED_COLUMNS.some(spec => !columns.has(spec)))
+    refuse('invalid', 'a column is not there')
 
   const numbers = (spec: number, length: number, absent: number): number[] => {
     if (!columns.has(spec)) return new Array<number>(length).fill(absent)

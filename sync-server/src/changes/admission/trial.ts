@@ -20,7 +20,7 @@ export interface TrialOptions {
   readonly workers?: number
   /** Documents that a worker keeps loaded. Default 200. */
   readonly keep?: number
-  /** Milliseconds after which a batch is given up and its worker killed. Default 10,000. */
+  /** Milliseconds after which a batch is given up and its worker killed. Default 30,000: a busy machine is no forgery. */
   readonly timeoutMs?: number
 }
 
@@ -46,7 +46,7 @@ export class Trial {
   private readonly lanes: Lane[]
 
   constructor(options: TrialOptions = {}) {
-    const { workers = 1, keep = 200, timeoutMs = 10_000 } = options
+    const { workers = 1, keep = 200, timeoutMs = 30_000 } = options
     this.lanes = Array.from({ length: workers }, () => new Lane(keep, timeoutMs))
   }
 
