@@ -31,7 +31,8 @@ export async function executePlan(plan: Plan, parts: RunParts): Promise<RunOutco
     const failed = outcomes.find(outcome => outcome.state === 'failed')
     const cancelled = parts.signal?.aborted || outcomes.some(outcome => outcome.state === 'cancelled')
     const state = cancelled ? 'cancelled' : failed || early ? 'failed' : 'success'
-    if (state === 'success') await makeCurrent(plan, parts, steps)
+    const swaps = state === 'success' && parts.makeCurrent !== false
+    if (swaps) await makeCurrent(plan, parts, steps)
     const duration_ms = clock.now() - started
     const error = early ?? failed?.error
     emit({ type: 'run', state, duration_ms, ...(error ? { error: withoutPrivate(error) } : {}) })
@@ -39,7 +40,7 @@ export async function executePlan(plan: Plan, parts: RunParts): Promise<RunOutco
       state,
       steps: outcomes,
       duration_ms,
-      swapped: state === 'success',
+      swapped: swaps,
       ...(error ? { error } : {}),
     }
   } finally {

@@ -29,6 +29,8 @@ export interface RunParts {
   readonly onEvent: (event: RunEvent) => void
   readonly signal?: AbortSignal | undefined
   readonly clock: { now(): number }
+  /** False makes results without moving what is current: for previews. Default true. */
+  readonly makeCurrent?: boolean
 }
 
 export interface StepOutcome {

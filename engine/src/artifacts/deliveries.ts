@@ -1,0 +1,294 @@
+import { type AppError, toAppError } from '@pluto-duck/crdt-model/errors'
+import { LIMITS, runRoutes } from '@pluto-duck/crdt-model/protocol'
+import { type Clock, isoTime } from '../clock.ts'
+import { logBytes, logPath, readChunk } from '../runs/run-log.ts'
+import { isOver, type RunRecord } from '../runs/run-record.ts'
+import { JsonTable, type State } from '../state/index.ts'
+import type { ServerCalls } from '../versions/server-calls.ts'
+import type { Ledger } from './ledger.ts'
+import { type Delivery, type DeliveryAction, delivery, nextDelivery, type Outgoing } from './next-delivery.ts'
+import { sendFile } from './transfer.ts'
+
+interface Parts {
+  readonly state: State
+  readonly dataFolder: string
+  readonly server: ServerCalls
+  readonly ledger: Ledger
+  readonly clock: Clock
+  run(runId: string): Promise<RunRecord | null>
+  /** Called whenever what is known of a run's delivery changed. */
+  changed(runId: string): void
+}
+
+/** Runs that are sent at the same time. */
+const AT_ONCE = 3
+const FIRST_PAUSE_MS = 500
+const LONGEST_PAUSE_MS = 5 * 60_000
+/** How often a reply that only syncing can mend (an unknown pipeline or version) is waited for. */
+const SYNC_TRIES = 12
+const CHUNK_BYTES = LIMITS.logChunkBytes / 2
+
+/**
+ * Tells the server about runs: the record, its transitions, the redacted log, and the files that may be shared. What was told is
+ * durable, so a crash or a time offline costs nothing; each run goes its own way and never waits for another.
+ *
+ * Tried again: what can succeed later, with growing pauses, and everything when the connection is back. Anything else ends
+ * the delivery of that run as `refused`, with the server's reason.
+ */
+export class Deliveries {
+  readonly #parts: Parts
+  readonly #table: JsonTable<typeof delivery>
+  readonly #going = new Map<string, Promise<void>>()
+  readonly #again = new Set<string>()
+  readonly #changes = new Map<string, Promise<void>>()
+  readonly #waiting: (() => void)[] = []
+  /** Runs whose pause can be cut short. */
+  readonly #pauses = new Map<string, AbortController>()
+  readonly #closed = new AbortController()
+  #free = AT_ONCE
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.#table = new JsonTable(parts.state, 'uploads', delivery)
+  }
+
+  get(runId: string): Promise<Delivery | null> {
+    return this.#table.get(runId)
+  }
+
+  /** Begins to keep a run on the server. Durable when it resolves; nothing is sent before `kick`. */
+  async begin(run: RunRecord): Promise<void> {
+    if (await this.#table.get(run.run_id)) return
+    await this.#put(run, {
+      run_id: run.run_id,
+      workspace_id: run.workspace_id,
+      recorded: null,
+      log_offset: 0,
+      artifacts: [],
+      state: 'active',
+      error: null,
+    })
+  }
+
+  /** Adds files to what is sent, before the run ends. */
+  async add(run: RunRecord, artifacts: readonly Outgoing[]): Promise<void> {
+    await this.#change(run, sent => {
+      const known = new Set(sent.artifacts.map(one => one.name))
+      return { ...sent, artifacts: [...sent.artifacts, ...artifacts.filter(one => !known.has(one.name))] }
+    })
+  }
+
+  /** Sends what is to be sent of a run. Answers at once. */
+  kick(runId: string): void {
+    if (this.#closed.signal.aborted) return
+    this.#pauses.get(runId)?.abort()
+    if (this.#going.has(runId)) {
+      this.#again.add(runId)
+      return
+    }
+    const going = this.#drain(runId).finally(() => {
+      this.#going.delete(runId)
+      if (this.#again.delete(runId)) this.kick(runId)
+    })
+    this.#going.set(runId, going)
+  }
+
+  /** Goes on with everything that is not done: at start-up, and when the connection is back. */
+  async online(): Promise<void> {
+    for (const sent of await this.#table.list({ limit: 10_000 })) if (sent.state === 'active') this.kick(sent.run_id)
+  }
+
+  /** Resolves when nothing is being sent. */
+  async idle(): Promise<void> {
+    while (this.#going.size > 0) await Promise.all(this.#going.values())
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort()
+    for (const pause of this.#pauses.values()) pause.abort()
+    for (const go of this.#waiting.splice(0)) go()
+    await Promise.all(this.#going.values())
+  }
+
+  async #drain(runId: string): Promise<void> {
+    let failures = 0
+    while (!this.#closed.signal.aborted) {
+      const [run, sent] = await Promise.all([this.#parts.run(runId), this.#table.get(runId)])
+      if (!run || !sent) return
+      const bytes = await logBytes(this.#parts.dataFolder, runId)
+      const action = nextDelivery(run, sent, bytes)
+      if (!action) return
+      try {
+        const after = await this.#turn(() => this.#carryOut(action, run, sent))
+        failures = 0
+        if (after === null) return
+        await this.#change(run, now => ({ ...after(now), error: null }))
+      } catch (thrown) {
+        if (this.#closed.signal.aborted) return
+        const error = toAppError(thrown)
+        failures += 1
+        const verdict = judge(error, failures)
+        await this.#change(run, now => afterFailure(now, action, error, verdict))
+        if (verdict === 'refused' && action.do !== 'artifact') return
+        if (verdict === 'later') await this.#pause(runId, failures)
+      }
+    }
+  }
+
+  /** What is known after the action, or null when there is nothing to do for now. */
+  async #carryOut(action: DeliveryAction, run: RunRecord, sent: Delivery): Promise<Change | null> {
+    const { server } = this.#parts
+    const params = { run_id: run.run_id }
+    switch (action.do) {
+      case 'create': {
+        const body = {
+          run_id: run.run_id,
+          workspace_id: run.workspace_id,
+          pipeline_id: run.pipeline_id,
+          version: run.version,
+          heads: run.heads,
+          trigger: run.trigger,
+          schedule_id: null,
+          due_at: null,
+          device_id: run.device_id,
+          created_at: run.created_at,
+          fencing_token: null,
+        }
+        await this.#note(run, 'run', 'record', JSON.stringify(body).length, null)
+        const reply = await server.call(runRoutes.create, { body })
+        return now => ({ ...now, recorded: reply.state, log_offset: reply.log_bytes })
+      }
+      case 'transition': {
+        const ends = action.to !== 'running'
+        const body = {
+          to: action.to,
+          at: (ends ? run.finished_at : run.started_at) ?? isoTime(this.#parts.clock.now()),
+          cause: ends ? run.cause : null,
+          failed_step: ends ? run.failed_step : null,
+          manifest: ends ? run.manifest : null,
+          fencing_token: null,
+        }
+        await this.#note(run, 'run', action.to, JSON.stringify(body).length, null)
+        const reply = await server.call(runRoutes.transition, { params, body })
+        return now => ({ ...now, recorded: reply.state })
+      }
+      case 'log': {
+        const path = logPath(this.#parts.dataFolder, run.run_id)
+        const lines = await readChunk(path, sent.log_offset, CHUNK_BYTES)
+        // A line that is still being written, or one that a crash cut short: nothing that could be sent.
+        if (lines === '') return isOver(run) ? this.#withoutRest(run) : null
+        await this.#note(run, 'log', `from byte ${sent.log_offset}`, Buffer.byteLength(lines), null)
+        const body = { offset: sent.log_offset, lines }
+        const reply = await server.call(runRoutes.appendLog, { params, body })
+        return now => ({ ...now, log_offset: reply.next_offset })
+      }
+      case 'artifact':
+        await this.#send(run, action.artifact)
+        return now => withArtifact(now, action.artifact, 'done')
+      case 'finish':
+        return now => ({ ...now, state: 'done' })
+    }
+  }
+
+  async #withoutRest(run: RunRecord): Promise<Change> {
+    const log_offset = await logBytes(this.#parts.dataFolder, run.run_id)
+    return now => ({ ...now, log_offset })
+  }
+
+  async #send(run: RunRecord, artifact: Outgoing): Promise<void> {
+    const { server } = this.#parts
+    const params = { run_id: run.run_id }
+    const { artifact_id, kind, name, content_type, bytes, sha256 } = artifact
+    const body = { artifact_id, kind, name, content_type, bytes, sha256 }
+    const { upload } = await server.call(runRoutes.createUpload, { params, body })
+    if (upload) {
+      await this.#note(run, kind, name, bytes, sha256, new URL(upload.url, 'http://server').host)
+      await sendFile(upload, artifact.path, this.#closed.signal)
+    }
+    await server.call(runRoutes.registerArtifact, { params, body })
+  }
+
+  #note(
+    run: RunRecord,
+    what: string,
+    name: string,
+    bytes: number,
+    sha256: string | null,
+    destination = 'server',
+  ): Promise<void> {
+    const at = isoTime(this.#parts.clock.now())
+    const key = `${run.run_id}/${what}/${name}${what === 'log' ? `/${bytes}` : ''}`
+    return this.#parts.ledger.write(key, { at, run_id: run.run_id, what, name, destination, bytes, sha256 })
+  }
+
+  /** Changes what is known, one change of a run after the other: files are added while the log is being sent. */
+  #change(run: RunRecord, change: Change): Promise<void> {
+    const before = this.#changes.get(run.run_id) ?? Promise.resolve()
+    const changed = before.then(async () => {
+      const sent = await this.#table.get(run.run_id)
+      if (sent) await this.#put(run, change(sent))
+    })
+    const settled = changed.catch(() => undefined)
+    this.#changes.set(run.run_id, settled)
+    void settled.then(() => {
+      if (this.#changes.get(run.run_id) === settled) this.#changes.delete(run.run_id)
+    })
+    return changed
+  }
+
+  async #put(run: RunRecord, sent: Delivery): Promise<void> {
+    await this.#table.put(run.run_id, { parent: run.workspace_id, at: run.created_at }, sent)
+    this.#parts.changed(run.run_id)
+  }
+
+  /** Waits for one of the places in which runs are sent. */
+  async #turn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free === 0) await new Promise<void>(resolve => this.#waiting.push(resolve))
+    else this.#free -= 1
+    try {
+      return await work()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next) next()
+      else this.#free += 1
+    }
+  }
+
+  async #pause(runId: string, failures: number): Promise<void> {
+    const pause = new AbortController()
+    this.#pauses.set(runId, pause)
+    await this.#parts.clock.sleep(Math.min(FIRST_PAUSE_MS * 2 ** failures, LONGEST_PAUSE_MS), pause.signal)
+    this.#pauses.delete(runId)
+  }
+}
+
+type Change = (sent: Delivery) => Delivery
+type Verdict = 'later' | 'at_once' | 'refused'
+
+/** Answers that become another one once the documents are synced. */
+const AFTER_SYNC = new Set(['pipeline.not_found', 'version.not_found', 'version.unknown_heads'])
+/** Answers that become another one once somebody signs in. */
+const AFTER_SIGN_IN = new Set(['auth.required', 'auth.expired'])
+
+function judge(error: AppError, failures: number): Verdict {
+  if (error.code === 'run.log_offset' && failures <= 3) return 'at_once'
+  if (error.code === 'storage.expired' && failures <= 3) return 'at_once'
+  if (AFTER_SYNC.has(error.code)) return failures <= SYNC_TRIES ? 'later' : 'refused'
+  if (AFTER_SIGN_IN.has(error.code) || error.info.retry === 'later') return 'later'
+  return 'refused'
+}
+
+function afterFailure(sent: Delivery, action: DeliveryAction, error: AppError, verdict: Verdict): Delivery {
+  const failed = { ...sent, error: error.toBody() }
+  const offset = error.details?.next_offset
+  if (error.code === 'run.log_offset' && typeof offset === 'number') return { ...failed, log_offset: offset }
+  if (verdict !== 'refused') return failed
+  // One file that is refused, or is no longer here, keeps no other from being sent.
+  if (action.do === 'artifact') return withArtifact(failed, action.artifact, 'refused')
+  return { ...failed, state: 'refused' }
+}
+
+const withArtifact = (sent: Delivery, artifact: Outgoing, state: Outgoing['state']): Delivery => ({
+  ...sent,
+  artifacts: sent.artifacts.map(one => (one.artifact_id === artifact.artifact_id ? { ...one, state } : one)),
+})

@@ -1,0 +1,207 @@
+import { mkdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { PipelineDefinition } from '@pluto-duck/crdt-model'
+import { type Cause, newId } from '@pluto-duck/crdt-model/protocol'
+import type { Outgoing } from '../artifacts/next-delivery.ts'
+import { measure } from '../artifacts/transfer.ts'
+import { isoTime } from '../clock.ts'
+import { sqlIdentifier } from '../compile/sql-text.ts'
+import type { PlanResult } from '../plan/index.ts'
+import { openReportReader, renderReport, reportSteps } from '../reports/index.ts'
+import { DEFAULT_SETTINGS, executePlan, type RunOutcome } from '../run/index.ts'
+import type { RunnerPool } from '../runner/index.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import type { ActiveRun } from './active-run.ts'
+import { manifestOf } from './manifest.ts'
+import type { PrivateMessages } from './private-messages.ts'
+import { type Relation, ResultSession } from './result-session.ts'
+import type { RunRecord } from './run-record.ts'
+
+export interface CarryOutParts {
+  readonly dataFolder: string
+  readonly warehouse: Warehouse
+  readonly pool: RunnerPool
+  readonly clock: { now(): number }
+  readonly messages: PrivateMessages
+  readonly duckdb: string
+  /** Called with what may be sent, before the run counts as ended. */
+  outgoing(record: RunRecord, files: readonly Outgoing[]): Promise<void>
+}
+
+const SNAPSHOT_MS = 10 * 60_000
+
+/** Runs a plan to its end: results, report, snapshots, manifest, terminal state. Rejects only when the state cannot be written. */
+export async function carryOut(
+  run: ActiveRun,
+  planned: PlanResult,
+  definition: PipelineDefinition,
+  parts: CarryOutParts,
+): Promise<void> {
+  const { clock } = parts
+  await run.change({ state: 'running', started_at: isoTime(clock.now()) })
+  const outcome = await executePlan(planned.plan, {
+    warehouse: parts.warehouse,
+    pool: parts.pool,
+    privateDir: join(parts.dataFolder, 'private'),
+    settings: DEFAULT_SETTINGS,
+    onEvent: event => run.event(event),
+    signal: run.abort.signal,
+    clock,
+  })
+  const has_report = outcome.state === 'success' && (await writeReport(run, planned, definition, outcome, parts))
+  const files = run.record.remote ? await shared(run, planned, definition, outcome, has_report, parts) : []
+  const { record } = run
+  await parts.messages.write(record.run_id, messagesOf(run))
+  if (files.length > 0) await parts.outgoing(record, files)
+  run.log.say(outcome.state === 'success' ? 'info' : 'error', endWords(outcome), {
+    cause: outcome.state === 'success' ? null : causeOf(outcome),
+  })
+  await run.log.written()
+  await run.change({
+    state: outcome.state,
+    cause: outcome.state === 'success' ? null : causeOf(outcome),
+    failed_step: outcome.steps.find(step => step.state === 'failed')?.name ?? null,
+    finished_at: isoTime(clock.now()),
+    has_report,
+    manifest: manifestOf(planned, definition, outcome, record.steps, parts.duckdb),
+  })
+}
+
+const messagesOf = (run: ActiveRun): Map<string, string> =>
+  new Map(run.steps.flatMap(step => (step.message === null ? [] : [[step.step_id, step.message] as const])))
+
+const causeOf = (outcome: RunOutcome): Cause =>
+  outcome.state === 'cancelled' ? 'cancelled' : (outcome.error?.class ?? 'internal')
+
+function endWords(outcome: RunOutcome): string {
+  const failed = outcome.steps.find(step => step.state === 'failed')
+  switch (outcome.state) {
+    case 'success':
+      return `The run succeeded in ${outcome.duration_ms} ms.`
+    case 'cancelled':
+      return 'The run was cancelled.'
+    case 'failed':
+      return failed ? `The run failed at step ${failed.name}.` : 'The run failed before its first step.'
+  }
+}
+
+/** A report that cannot be made is told, and fails nothing: the results are there. */
+async function writeReport(
+  run: ActiveRun,
+  planned: PlanResult,
+  definition: PipelineDefinition,
+  outcome: RunOutcome,
+  parts: CarryOutParts,
+): Promise<boolean> {
+  if (definition.report.trim() === '' || !planned.plan.complete) return false
+  const { record } = run
+  try {
+    const { plan } = planned
+    const { warehouse, pool } = parts
+    const reader = await openReportReader({ plan, outcome, warehouse, pool, limits: DEFAULT_SETTINGS.limits })
+    try {
+      const written = await renderReport({
+        definition,
+        params: plan.params,
+        run: {
+          run_id: record.run_id,
+          pipeline_id: record.pipeline_id,
+          version: record.version,
+          author: record.run_by.name,
+          started_at: record.started_at ?? record.created_at,
+          finished_at: isoTime(parts.clock.now()),
+          steps: reportSteps(definition, outcome),
+        },
+        reader,
+        dataDir: parts.dataFolder,
+        clock: parts.clock,
+      })
+      if (written.failures.length > 0)
+        run.log.say('warn', `${written.failures.length} blocks of the report could not be shown.`)
+      run.log.say('info', 'The report is written.')
+      return true
+    } finally {
+      await reader.close()
+    }
+  } catch {
+    run.log.say('warn', 'The report could not be written.', { cause: 'internal' })
+    return false
+  }
+}
+
+const REPORT_FILES = [
+  { name: 'report.html', kind: 'report', content_type: 'text/html; charset=utf-8' },
+  { name: 'report.md', kind: 'report_markdown', content_type: 'text/markdown; charset=utf-8' },
+  { name: 'metadata.json', kind: 'metadata', content_type: 'application/json' },
+] as const
+
+/** The files that leave after the run, and no others: the report if it may, and snapshots of exactly the columns named. */
+async function shared(
+  run: ActiveRun,
+  planned: PlanResult,
+  definition: PipelineDefinition,
+  outcome: RunOutcome,
+  hasReport: boolean,
+  parts: CarryOutParts,
+): Promise<Outgoing[]> {
+  const folder = join(parts.dataFolder, 'reports', run.record.run_id)
+  const files: Outgoing[] = []
+  const add = async (file: Pick<Outgoing, 'name' | 'kind' | 'content_type'>) => {
+    const path = join(folder, file.name)
+    if (!(await stat(path).catch(() => null))) return
+    files.push({ artifact_id: newId(), ...file, path, ...(await measure(path)), state: 'waiting' })
+  }
+  if (hasReport && definition.publish.report) for (const file of REPORT_FILES) await add(file)
+  const snapshots = definition.publish.snapshots.filter(snapshot => snapshot.columns.length > 0)
+  if (outcome.state !== 'success' || snapshots.length === 0) return files
+  await mkdir(folder, { recursive: true })
+  for (const snapshot of snapshots) {
+    const name = `${snapshot.step}.parquet`
+    if (!planned.plan.steps.some(step => step.name === snapshot.step)) continue
+    try {
+      const rows = await writeSnapshot(snapshot, join(folder, name), planned, outcome, parts)
+      run.log.say('info', `The snapshot of ${snapshot.step} has ${rows} rows.`, { step: snapshot.step })
+      await add({ name, kind: 'snapshot', content_type: 'application/vnd.apache.parquet' })
+    } catch {
+      run.log.say('warn', `The snapshot of ${snapshot.step} could not be made.`, { step: snapshot.step })
+    }
+  }
+  return files
+}
+
+async function writeSnapshot(
+  snapshot: PipelineDefinition['publish']['snapshots'][number],
+  path: string,
+  planned: PlanResult,
+  outcome: RunOutcome,
+  parts: CarryOutParts,
+): Promise<number> {
+  const session = await ResultSession.open(parts.pool, {
+    sources: planned.plan.sources,
+    relations: relationsOf(planned.plan, outcome, parts.warehouse),
+    outputs: [path],
+  })
+  try {
+    const columns = snapshot.columns.map(sqlIdentifier).join(', ')
+    const sql = `SELECT ${columns} FROM ${sqlIdentifier(snapshot.step)} LIMIT ${snapshot.max_rows}`
+    return (await session.write(sql, path, { timeoutMs: SNAPSHOT_MS })).rows
+  } finally {
+    await session.close()
+  }
+}
+
+/** The results of exactly this run, by name. */
+export function relationsOf(
+  plan: PlanResult['plan'],
+  outcome: Pick<RunOutcome, 'steps'>,
+  warehouse: Warehouse,
+): Relation[] {
+  return plan.steps.flatMap((step): Relation[] => {
+    const made = outcome.steps.find(one => one.step_id === step.step_id)
+    if (made?.state !== 'done' && made?.state !== 'reused') return []
+    if (step.materialize === 'view')
+      return [{ kind: 'view', name: step.name, sql: step.sql, params: plan.params }]
+    const path = warehouse.resultPath(plan.workspace_id, step.fingerprint)
+    return [{ kind: 'table', name: step.name, path, columns: made.columns }]
+  })
+}

@@ -1,0 +1,169 @@
+import { createHash } from 'node:crypto'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type PipelineDefinition, pipelineToFiles, type Scalar } from '@pluto-duck/crdt-model'
+import { type Compiled, compile, type Problem, type SqlChild } from '../compile/index.ts'
+import { assertGranted, type Grants } from '../grants/grants.ts'
+import { type Wanted, wantedBy } from '../grants/wanted.ts'
+import { makePlan, type PlanCatalog, type PlanResult } from '../plan/index.ts'
+import { resolveSources, type SourceResolution } from '../sources/resolve-sources.ts'
+import type { SourceHashes, SourceState } from '../sources/source-state.ts'
+import type { Warehouse } from '../warehouse/index.ts'
+import type { RunRecord } from './run-record.ts'
+
+/** What a run, plan, preview or compile is about, as the host resolved it. */
+export interface Target {
+  readonly definition: PipelineDefinition
+  readonly heads: readonly string[]
+  /** Null for the working state. */
+  readonly version: number | null
+  readonly workspaceId: string
+  readonly pipelineName: string
+  readonly filesDir: string
+}
+
+export interface Prepared {
+  readonly pipelineId: string
+  readonly target: Target
+  readonly compiled: Compiled
+  /** Every source, also one that may not be read yet. */
+  readonly sources: Readonly<Record<string, SourceResolution>>
+  /** What a person has to allow first. */
+  readonly missing: readonly Wanted[]
+}
+
+interface Parts {
+  readonly sql: SqlChild
+  readonly grants: Grants
+  readonly hashes: SourceHashes
+  readonly warehouse: Warehouse
+  record(runId: string): Promise<RunRecord | null>
+  remote(workspaceId: string): boolean
+}
+
+const KEPT = 16
+
+/** Compiles and plans. A source that nobody allowed on this machine is neither opened nor hashed. */
+export class Preparation {
+  readonly #parts: Parts
+  /** Compiled definitions, by what decides them. */
+  readonly #compiled = new Map<string, Promise<Compiled>>()
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+  }
+
+  async prepare(
+    pipelineId: string,
+    target: Target,
+    params: Readonly<Record<string, Scalar>> = {},
+  ): Promise<Prepared> {
+    const { definition, filesDir } = target
+    const sources = await resolveSources(definition, { filesDir })
+    const remote = this.#parts.remote(target.workspaceId)
+    const missing = await this.#parts.grants.missing(pipelineId, wantedBy(definition, sources, { filesDir, remote }))
+    const closed = new Set(missing.map(wanted => wanted.source))
+    const open = Object.fromEntries(Object.entries(sources).filter(([name]) => !closed.has(name)))
+    const compiled = await this.#compile(definition, params, open)
+    return { pipelineId, target, compiled, sources, missing }
+  }
+
+  /** Throws `grant.required`, `compile.failed`, or what else keeps it from running. */
+  async plan(
+    prepared: Prepared,
+    ask: {
+      readonly run_id: string
+      readonly select: string | null
+      readonly full: boolean
+      /** Leave out to fail on every problem; a preview looks at those of its steps itself. */
+      readonly problems?: readonly Problem[]
+    },
+  ): Promise<PlanResult> {
+    assertGranted(prepared.missing)
+    const { target, pipelineId } = prepared
+    const compiled = ask.problems ? { ...prepared.compiled, problems: ask.problems } : prepared.compiled
+    return makePlan({
+      run_id: ask.run_id,
+      workspace_id: target.workspaceId,
+      pipeline_id: pipelineId,
+      definition: target.definition,
+      compiled,
+      sources: prepared.sources,
+      source_states: await this.#states(prepared.sources),
+      catalog: await this.#catalog(target.workspaceId, pipelineId),
+      selection: ask.select,
+      full_refresh: ask.full,
+    })
+  }
+
+  async #states(sources: Prepared['sources']): Promise<Record<string, SourceState>> {
+    const states: Record<string, SourceState> = {}
+    for (const source of Object.values(sources)) {
+      if (source.state === 'ready') states[source.name] = await this.#parts.hashes.stateOf(source)
+    }
+    await this.#parts.hashes.save()
+    return states
+  }
+
+  /** What is current, with what decided it; and which results are there. */
+  async #catalog(workspaceId: string, pipelineId: string): Promise<PlanCatalog> {
+    const { warehouse, record } = this.#parts
+    const catalog = await warehouse.catalog(workspaceId, pipelineId)
+    const current = new Map<string, { fingerprint: string; parts: RunRecord['parts'][string]['parts'] | null }>()
+    const there = new Set<string>()
+    const runs = new Map<string, RunRecord | null>()
+    for (const { pointer } of catalog?.steps ?? []) {
+      if (!runs.has(pointer.run_id)) runs.set(pointer.run_id, await record(pointer.run_id))
+      const known = runs.get(pointer.run_id)?.parts[pointer.step_id]
+      const parts = known?.fingerprint === pointer.fingerprint ? known.parts : null
+      current.set(pointer.step_id, { fingerprint: pointer.fingerprint, parts })
+      // A view has no file: that it is current is all there is.
+      if (pointer.kind === 'view') there.add(pointer.fingerprint)
+    }
+    const folder = join(warehouse.resultPath(workspaceId, 'x'), '..')
+    const names = new Set(await readdir(folder).catch(() => []))
+    for (const name of names) {
+      const fingerprint = name.replace(/\.json$/, '')
+      if (fingerprint !== name && names.has(`${fingerprint}.parquet`)) there.add(fingerprint)
+    }
+    return { current: stepId => current.get(stepId) ?? null, has: fingerprint => there.has(fingerprint) }
+  }
+
+  async #compile(
+    definition: PipelineDefinition,
+    params: Readonly<Record<string, Scalar>>,
+    sources: Readonly<Record<string, SourceResolution>>,
+  ): Promise<Compiled> {
+    const key = await keyOf(definition, params, sources)
+    const known = this.#compiled.get(key)
+    if (known) return known
+    const yaml = pipelineToFiles(definition)['pipeline.yaml']
+    const made = compile(definition, {
+      runner: this.#parts.sql,
+      params,
+      sources,
+      ...(yaml === undefined ? {} : { yaml }),
+    })
+    this.#compiled.set(key, made)
+    made.catch(() => this.#compiled.delete(key))
+    for (const old of [...this.#compiled.keys()].slice(0, -KEPT)) this.#compiled.delete(old)
+    return made
+  }
+}
+
+async function keyOf(
+  definition: PipelineDefinition,
+  params: Readonly<Record<string, Scalar>>,
+  sources: Readonly<Record<string, SourceResolution>>,
+): Promise<string> {
+  const files: unknown[] = []
+  for (const source of Object.values(sources)) {
+    if (source.state === 'failed') files.push([source.name, source.message])
+    else
+      for (const file of source.files) {
+        const { size, mtimeMs, ctimeMs, ino } = await stat(file.path)
+        files.push([source.name, file.path, size, mtimeMs, ctimeMs, ino])
+      }
+  }
+  return createHash('sha256').update(JSON.stringify([definition, params, files])).digest('hex')
+}
