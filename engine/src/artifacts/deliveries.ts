@@ -1,7 +1,8 @@
 import { type AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { LIMITS, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
-import { logBytes, logPath, readChunk } from '../runs/run-log.ts'
+import { logPath } from '../logs/index.ts'
+import { logBytes, readChunk } from '../runs/run-journal.ts'
 import { isOver, type RunRecord } from '../runs/run-record.ts'
 import { JsonTable, type State } from '../state/index.ts'
 import type { ServerCalls } from '../versions/server-calls.ts'
@@ -95,7 +96,8 @@ export class Deliveries {
 
   /** Goes on with everything that is not done: at start-up, and when the connection is back. */
   async online(): Promise<void> {
-    for (const sent of await this.#table.list({ limit: 10_000 })) if (sent.state === 'active') this.kick(sent.run_id)
+    for (const sent of await this.#table.list({ limit: 10_000 }))
+      if (sent.state === 'active') this.kick(sent.run_id)
   }
 
   /** Resolves when nothing is being sent. */

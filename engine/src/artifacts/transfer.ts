@@ -5,8 +5,8 @@ import { dirname } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { AppError } from '@pluto-duck/crdt-model/errors'
-import type { z } from 'zod'
 import type { presigned } from '@pluto-duck/crdt-model/protocol'
+import type { z } from 'zod'
 
 type Presigned = z.infer<typeof presigned>
 
@@ -69,7 +69,12 @@ export async function fetchFile(
   await rename(partial, path)
 }
 
-async function fetchRest(from: Presigned, partial: string, there: number, signal: AbortSignal): Promise<void> {
+async function fetchRest(
+  from: Presigned,
+  partial: string,
+  there: number,
+  signal: AbortSignal,
+): Promise<void> {
   const headers = new Headers(from.headers)
   headers.delete('host')
   if (there > 0) headers.set('range', `bytes=${there}-`)
@@ -95,9 +100,15 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
 
 function refusal(status: number, what: string): AppError {
   const details = { status }
-  if (status === 403) return new AppError('storage.expired', `The address for the ${what} is no longer accepted.`, { details })
-  if (status === 404) return new AppError('artifact.not_found', 'The file is not in the artifact storage.', { details })
+  if (status === 403)
+    return new AppError('storage.expired', `The address for the ${what} is no longer accepted.`, { details })
+  if (status === 404)
+    return new AppError('artifact.not_found', 'The file is not in the artifact storage.', { details })
   if (status >= 500 || status === 429)
-    return new AppError('storage.unavailable', `The artifact storage refused the ${what} (${status}).`, { details })
-  return new AppError('artifact.mismatch', `The artifact storage refused the ${what} (${status}).`, { details })
+    return new AppError('storage.unavailable', `The artifact storage refused the ${what} (${status}).`, {
+      details,
+    })
+  return new AppError('artifact.mismatch', `The artifact storage refused the ${what} (${status}).`, {
+    details,
+  })
 }

@@ -46,13 +46,22 @@ export class Grants {
   /** What of the wanted was not allowed yet. */
   async missing(pipelineId: string, wanted: readonly Wanted[]): Promise<Wanted[]> {
     const granted = new Set((await this.#table.list({ parent: pipelineId, limit: 100_000 })).map(keyOf))
-    const missing = wanted.filter(({ kind, target }) => !granted.has(keyOf({ pipeline_id: pipelineId, kind, target })))
+    const missing = wanted.filter(
+      ({ kind, target }) => !granted.has(keyOf({ pipeline_id: pipelineId, kind, target })),
+    )
     return [...new Map(missing.map(one => [`${one.kind} ${one.target}`, one])).values()]
   }
 }
 
-const keyOf = ({ pipeline_id, kind, target }: { pipeline_id: string; kind: string; target: string }): string =>
-  JSON.stringify([pipeline_id, kind, target])
+const keyOf = ({
+  pipeline_id,
+  kind,
+  target,
+}: {
+  pipeline_id: string
+  kind: string
+  target: string
+}): string => JSON.stringify([pipeline_id, kind, target])
 
 export const grantView = ({ kind, target, why }: Wanted) => ({ kind, target, why })
 

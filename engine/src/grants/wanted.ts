@@ -29,7 +29,12 @@ export function wantedBy(
     if (resolved?.state !== 'ready') continue
     for (const file of resolved.files) {
       if (!isBelow(file.path, fixedPart(root)))
-        wanted.push({ kind: 'read', target: file.path, why: `A link of source.${name} leads to it.`, source: name })
+        wanted.push({
+          kind: 'read',
+          target: file.path,
+          why: `A link of source.${name} leads to it.`,
+          source: name,
+        })
     }
   }
   if (place.remote) wanted.push(...publishedBy(definition.publish))

@@ -24,6 +24,8 @@ export interface PreviewOf {
   readonly relations: readonly PreviewRelation[]
   /** Values for `$name` in views and in queries. Default: none. */
   readonly params?: Readonly<Record<string, PlanParam>>
+  /** Files that `write` may make. Default: none. */
+  readonly outputs?: readonly string[]
 }
 
 /**
@@ -56,6 +58,7 @@ export class Preview {
         allowed_paths: [
           ...of.sources.flatMap(source => source.paths),
           ...results.map(result => parts.warehouse.resultPath(of.workspace_id, result.fingerprint)),
+          ...(of.outputs ?? []),
         ],
         connections: 2,
       })
@@ -109,6 +112,16 @@ export class Preview {
 
   describe(sql: string, options: CallOptions = {}) {
     return this.#runner.describe({ sql, params: this.#params }, options)
+  }
+
+  /** Writes the rows of a SELECT into one of the outputs, which must not exist, as Parquet. */
+  write(sql: string, path: string, options: CallOptions = {}) {
+    return this.#runner.materialize({ sql, params: this.#params, path }, options)
+  }
+
+  /** False once its process is gone: open another. */
+  get alive(): boolean {
+    return this.#runner.alive
   }
 
   async close(): Promise<void> {

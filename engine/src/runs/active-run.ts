@@ -1,11 +1,11 @@
 import type { RunView, StepProgress } from '../contract/index.ts'
 import type { RunEvent } from '../run/index.ts'
 import { afterEvent, type TestLabels } from './progress.ts'
-import type { RunLog } from './run-log.ts'
+import type { RunJournal } from './run-journal.ts'
 import { isOver, type RunRecord } from './run-record.ts'
 
 interface Parts {
-  readonly log: RunLog
+  readonly log: RunJournal
   readonly labels: TestLabels
   save(record: RunRecord): Promise<void>
   show(record: RunRecord, steps: readonly StepProgress[]): Promise<RunView>
@@ -17,7 +17,7 @@ const SHOW_MS = 100
 
 /** A run that is going on: its record, what its steps do now, and who has to hear of it. */
 export class ActiveRun {
-  readonly log: RunLog
+  readonly log: RunJournal
   /** Aborted by whoever cancels it. */
   readonly abort = new AbortController()
   readonly #parts: Parts
@@ -58,13 +58,25 @@ export class ActiveRun {
 
   /** Changes the record; durable when it resolves, and shown at once when the run has ended. */
   async change(change: Partial<RunRecord>): Promise<void> {
-    this.#record = { ...this.#record, ...change }
-    this.#keep()
+    const next = { ...this.#record, ...change }
+    if (!isOver(next)) {
+      this.#record = next
+      this.#keep()
+      await this.#saved
+      return this.#show()
+    }
     await this.#saved
-    if (!isOver(this.#record)) return this.#show()
+    await this.#parts.save(next)
+    // Nobody sees an end that a crash could take back.
+    this.#record = next
+    this.stop()
+    this.#parts.publish(await this.view())
+  }
+
+  /** Nothing more comes: also when the end could not be stored. */
+  stop(): void {
     if (this.#timer) clearTimeout(this.#timer)
     this.#timer = null
-    this.#parts.publish(await this.view())
     this.#done.resolve()
   }
 

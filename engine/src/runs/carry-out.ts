@@ -8,13 +8,18 @@ import { isoTime } from '../clock.ts'
 import { sqlIdentifier } from '../compile/sql-text.ts'
 import type { PlanResult } from '../plan/index.ts'
 import { openReportReader, renderReport, reportSteps } from '../reports/index.ts'
-import { DEFAULT_SETTINGS, executePlan, type RunOutcome } from '../run/index.ts'
+import {
+  DEFAULT_SETTINGS,
+  executePlan,
+  Preview,
+  type PreviewRelation,
+  type RunOutcome,
+} from '../run/index.ts'
 import type { RunnerPool } from '../runner/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import type { ActiveRun } from './active-run.ts'
 import { manifestOf } from './manifest.ts'
 import type { PrivateMessages } from './private-messages.ts'
-import { type Relation, ResultSession } from './result-session.ts'
 import type { RunRecord } from './run-record.ts'
 
 export interface CarryOutParts {
@@ -48,7 +53,8 @@ export async function carryOut(
     signal: run.abort.signal,
     clock,
   })
-  const has_report = outcome.state === 'success' && (await writeReport(run, planned, definition, outcome, parts))
+  const has_report =
+    outcome.state === 'success' && (await writeReport(run, planned, definition, outcome, parts))
   const files = run.record.remote ? await shared(run, planned, definition, outcome, has_report, parts) : []
   const { record } = run
   await parts.messages.write(record.run_id, messagesOf(run))
@@ -56,7 +62,7 @@ export async function carryOut(
   run.log.say(outcome.state === 'success' ? 'info' : 'error', endWords(outcome), {
     cause: outcome.state === 'success' ? null : causeOf(outcome),
   })
-  await run.log.written()
+  run.log.close()
   await run.change({
     state: outcome.state,
     cause: outcome.state === 'success' ? null : causeOf(outcome),
@@ -176,9 +182,12 @@ async function writeSnapshot(
   outcome: RunOutcome,
   parts: CarryOutParts,
 ): Promise<number> {
-  const session = await ResultSession.open(parts.pool, {
-    sources: planned.plan.sources,
-    relations: relationsOf(planned.plan, outcome, parts.warehouse),
+  const { plan } = planned
+  const session = await Preview.open(previewParts(parts), {
+    workspace_id: plan.workspace_id,
+    sources: plan.sources,
+    relations: relationsOf(plan, outcome),
+    params: plan.params,
     outputs: [path],
   })
   try {
@@ -190,18 +199,19 @@ async function writeSnapshot(
   }
 }
 
+export const previewParts = ({ pool, warehouse }: Pick<CarryOutParts, 'pool' | 'warehouse'>) => ({
+  pool,
+  warehouse,
+  limits: DEFAULT_SETTINGS.limits,
+})
+
 /** The results of exactly this run, by name. */
-export function relationsOf(
-  plan: PlanResult['plan'],
-  outcome: Pick<RunOutcome, 'steps'>,
-  warehouse: Warehouse,
-): Relation[] {
-  return plan.steps.flatMap((step): Relation[] => {
+export function relationsOf(plan: PlanResult['plan'], outcome: Pick<RunOutcome, 'steps'>): PreviewRelation[] {
+  return plan.steps.flatMap((step): PreviewRelation[] => {
+    const { name, sql, fingerprint } = step
     const made = outcome.steps.find(one => one.step_id === step.step_id)
     if (made?.state !== 'done' && made?.state !== 'reused') return []
-    if (step.materialize === 'view')
-      return [{ kind: 'view', name: step.name, sql: step.sql, params: plan.params }]
-    const path = warehouse.resultPath(plan.workspace_id, step.fingerprint)
-    return [{ kind: 'table', name: step.name, path, columns: made.columns }]
+    if (step.materialize === 'view') return [{ kind: 'view', name, sql }]
+    return [{ kind: 'result', schema: null, name, fingerprint }]
   })
 }

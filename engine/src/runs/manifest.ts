@@ -23,7 +23,10 @@ export function manifestOf(
       node: process.versions.node,
     },
     params: Object.fromEntries(
-      Object.entries(planned.plan.params).map(([name, param]) => [name, sha256Hex(canonicalJson(param.value))]),
+      Object.entries(planned.plan.params).map(([name, param]) => [
+        name,
+        sha256Hex(canonicalJson(param.value)),
+      ]),
     ),
     sources: planned.reads.map(read => ({
       name: read.source,

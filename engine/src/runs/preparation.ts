@@ -1,15 +1,13 @@
 import { createHash } from 'node:crypto'
-import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { stat } from 'node:fs/promises'
 import { type PipelineDefinition, pipelineToFiles, type Scalar } from '@pluto-duck/crdt-model'
 import { type Compiled, compile, type Problem, type SqlChild } from '../compile/index.ts'
 import { assertGranted, type Grants } from '../grants/grants.ts'
 import { type Wanted, wantedBy } from '../grants/wanted.ts'
-import { makePlan, type PlanCatalog, type PlanResult } from '../plan/index.ts'
+import { catalogForPlan, makePlan, type PlanResult } from '../plan/index.ts'
 import { resolveSources, type SourceResolution } from '../sources/resolve-sources.ts'
 import type { SourceHashes, SourceState } from '../sources/source-state.ts'
 import type { Warehouse } from '../warehouse/index.ts'
-import type { RunRecord } from './run-record.ts'
 
 /** What a run, plan, preview or compile is about, as the host resolved it. */
 export interface Target {
@@ -37,7 +35,6 @@ interface Parts {
   readonly grants: Grants
   readonly hashes: SourceHashes
   readonly warehouse: Warehouse
-  record(runId: string): Promise<RunRecord | null>
   remote(workspaceId: string): boolean
 }
 
@@ -61,7 +58,10 @@ export class Preparation {
     const { definition, filesDir } = target
     const sources = await resolveSources(definition, { filesDir })
     const remote = this.#parts.remote(target.workspaceId)
-    const missing = await this.#parts.grants.missing(pipelineId, wantedBy(definition, sources, { filesDir, remote }))
+    const missing = await this.#parts.grants.missing(
+      pipelineId,
+      wantedBy(definition, sources, { filesDir, remote }),
+    )
     const closed = new Set(missing.map(wanted => wanted.source))
     const open = Object.fromEntries(Object.entries(sources).filter(([name]) => !closed.has(name)))
     const compiled = await this.#compile(definition, params, open)
@@ -90,7 +90,7 @@ export class Preparation {
       compiled,
       sources: prepared.sources,
       source_states: await this.#states(prepared.sources),
-      catalog: await this.#catalog(target.workspaceId, pipelineId),
+      catalog: await catalogForPlan(this.#parts.warehouse, target.workspaceId, pipelineId),
       selection: ask.select,
       full_refresh: ask.full,
     })
@@ -103,30 +103,6 @@ export class Preparation {
     }
     await this.#parts.hashes.save()
     return states
-  }
-
-  /** What is current, with what decided it; and which results are there. */
-  async #catalog(workspaceId: string, pipelineId: string): Promise<PlanCatalog> {
-    const { warehouse, record } = this.#parts
-    const catalog = await warehouse.catalog(workspaceId, pipelineId)
-    const current = new Map<string, { fingerprint: string; parts: RunRecord['parts'][string]['parts'] | null }>()
-    const there = new Set<string>()
-    const runs = new Map<string, RunRecord | null>()
-    for (const { pointer } of catalog?.steps ?? []) {
-      if (!runs.has(pointer.run_id)) runs.set(pointer.run_id, await record(pointer.run_id))
-      const known = runs.get(pointer.run_id)?.parts[pointer.step_id]
-      const parts = known?.fingerprint === pointer.fingerprint ? known.parts : null
-      current.set(pointer.step_id, { fingerprint: pointer.fingerprint, parts })
-      // A view has no file: that it is current is all there is.
-      if (pointer.kind === 'view') there.add(pointer.fingerprint)
-    }
-    const folder = join(warehouse.resultPath(workspaceId, 'x'), '..')
-    const names = new Set(await readdir(folder).catch(() => []))
-    for (const name of names) {
-      const fingerprint = name.replace(/\.json$/, '')
-      if (fingerprint !== name && names.has(`${fingerprint}.parquet`)) there.add(fingerprint)
-    }
-    return { current: stepId => current.get(stepId) ?? null, has: fingerprint => there.has(fingerprint) }
   }
 
   async #compile(
@@ -165,5 +141,7 @@ async function keyOf(
         files.push([source.name, file.path, size, mtimeMs, ctimeMs, ino])
       }
   }
-  return createHash('sha256').update(JSON.stringify([definition, params, files])).digest('hex')
+  return createHash('sha256')
+    .update(JSON.stringify([definition, params, files]))
+    .digest('hex')
 }

@@ -4,12 +4,11 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import { assertNoErrors, type Problem, withUpstream } from '../compile/index.ts'
 import type { ContractProblem, OutputOf, RowsPage } from '../contract/index.ts'
 import { assertGranted } from '../grants/grants.ts'
-import { DEFAULT_SETTINGS, executePlan } from '../run/index.ts'
+import { DEFAULT_SETTINGS, executePlan, Preview } from '../run/index.ts'
 import { type Failure, type Queried, RunnerError, type RunnerPool } from '../runner/index.ts'
 import { sqlType, type Warehouse } from '../warehouse/index.ts'
-import { relationsOf } from './carry-out.ts'
+import { previewParts, relationsOf } from './carry-out.ts'
 import type { Preparation, Prepared } from './preparation.ts'
-import { ResultSession } from './result-session.ts'
 
 type PreviewReply = OutputOf<'pipeline.preview'>
 
@@ -47,7 +46,11 @@ export async function previewStep(
   )
   const { plan } = planned
   const own = plan.steps.find(one => one.name === step.name)!
-  const upstream = { ...plan, complete: false, steps: plan.steps.filter(one => needed.has(one.name) && one !== own) }
+  const upstream = {
+    ...plan,
+    complete: false,
+    steps: plan.steps.filter(one => needed.has(one.name) && one !== own),
+  }
   const started = parts.clock.now()
   const outcome = await executePlan(upstream, {
     warehouse: parts.warehouse,
@@ -60,15 +63,17 @@ export async function previewStep(
     makeCurrent: false,
   })
   const failed = outcome.steps.find(one => one.error)
-  if (failed?.error) return { state: 'problems', problems: [problemOf(failed.error, failed.step_id, failed.name)] }
+  if (failed?.error)
+    return { state: 'problems', problems: [problemOf(failed.error, failed.step_id, failed.name)] }
   try {
-    const session = await ResultSession.open(
-      parts.pool,
-      { sources: plan.sources, relations: relationsOf(upstream, outcome, parts.warehouse) },
-      { signal, timeoutMs: QUERY_MS },
-    )
+    const session = await Preview.open(previewParts(parts), {
+      workspace_id: plan.workspace_id,
+      sources: plan.sources,
+      relations: relationsOf(upstream, outcome),
+      params: plan.params,
+    })
     try {
-      const found = await session.query(own.sql, { offset: 0, limit }, plan.params, { signal, timeoutMs: QUERY_MS })
+      const found = await session.query(own.sql, { offset: 0, limit }, { signal, timeoutMs: QUERY_MS })
       const total = found.more ? null : found.rows.length
       return { state: 'rows', page: pageOf(found, 0, total, parts.clock.now() - started) }
     } finally {
@@ -110,7 +115,9 @@ function problemsFor(
     if (problem.step_id !== null) return ids.has(problem.step_id)
     if (problem.code.startsWith('source.'))
       return [...sources].some(name => problem.message.includes(`source.${name} `))
-    return problem.code === 'param.invalid' || problem.code === 'step.duplicate' || problem.code === 'step.cycle'
+    return (
+      problem.code === 'param.invalid' || problem.code === 'step.duplicate' || problem.code === 'step.cycle'
+    )
   })
 }
 

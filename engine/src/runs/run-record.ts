@@ -2,22 +2,6 @@ import { cause, hash, id, runManifest, runState, timestamp } from '@pluto-duck/c
 import { z } from 'zod'
 import { stepProgress } from '../contract/index.ts'
 
-const part = z.record(z.string(), z.string())
-
-/** What decided a step's rows in a run, kept so that the next plan can say what changed. */
-export const stepParts = z.strictObject({
-  fingerprint: z.string(),
-  parts: z.strictObject({
-    sql: z.string(),
-    upstream: part,
-    params: part,
-    sources: part,
-    settings: z.string(),
-    tests: z.string(),
-    run: z.string().nullable(),
-  }),
-})
-
 /**
  * A run as this machine keeps it, in `state.duckdb`. Holds no value of anybody's data: the engine's own messages, which can quote
  * one, are in `private/<run_id>/messages.json` and are put into the view when it is read.
@@ -42,8 +26,6 @@ export const runRecord = z.strictObject({
   steps: z.array(stepProgress.extend({ message: z.null() })),
   has_report: z.boolean(),
   manifest: runManifest.nullable(),
-  /** By step id. */
-  parts: z.record(z.string(), stepParts),
   /** The workspace is on a server, so the run is recorded there too. */
   remote: z.boolean(),
 })

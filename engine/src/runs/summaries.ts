@@ -1,7 +1,7 @@
 import { sqlIdentifier } from '../compile/sql-text.ts'
 import type { OutputOf } from '../contract/index.ts'
+import type { Preview } from '../run/index.ts'
 import { sqlType } from '../warehouse/index.ts'
-import type { ResultSession } from './result-session.ts'
 
 type Summary = OutputOf<'result.summary'>
 type ColumnSummary = Summary['columns'][number]
@@ -12,7 +12,7 @@ const MOMENT = /^(DATE|TIMESTAMP)/
 const NESTED = /(\[\d*\]$)|^(STRUCT|MAP|UNION|LIST|ARRAY)/
 
 /** Counts, extremes and a small histogram of each column of a relation. Times are binned in UTC. */
-export async function summarise(session: ResultSession, relation: string): Promise<Summary> {
+export async function summarise(session: Preview, relation: string): Promise<Summary> {
   const from = `FROM ${sqlIdentifier(relation)}`
   const { columns } = await session.query(`SELECT * ${from}`, { offset: 0, limit: 0 })
   const named = columns.map(column => {
@@ -26,7 +26,10 @@ export async function summarise(session: ResultSession, relation: string): Promi
     `CAST(min(${sql}) AS VARCHAR)`,
     `CAST(max(${sql}) AS VARCHAR)`,
   ])
-  const { rows } = await session.query(`SELECT ${['count(*)', ...facts].join(', ')} ${from}`, { offset: 0, limit: 1 })
+  const { rows } = await session.query(`SELECT ${['count(*)', ...facts].join(', ')} ${from}`, {
+    offset: 0,
+    limit: 1,
+  })
   const [total, ...found] = rows[0] ?? []
   const count = Number(total ?? 0)
   const summaries: ColumnSummary[] = []
@@ -45,8 +48,9 @@ export async function summarise(session: ResultSession, relation: string): Promi
   return { rows: count, columns: summaries }
 }
 
-function binsOf(session: ResultSession, from: string, sql: string, type: string): Promise<ColumnSummary['bins']> {
-  if (NUMERIC.test(type)) return equalWidth(session, from, `CAST(${sql} AS DOUBLE)`, label => shortNumber(label))
+function binsOf(session: Preview, from: string, sql: string, type: string): Promise<ColumnSummary['bins']> {
+  if (NUMERIC.test(type))
+    return equalWidth(session, from, `CAST(${sql} AS DOUBLE)`, label => shortNumber(label))
   if (MOMENT.test(type)) {
     const seconds = `CAST(epoch(CAST(${sql} AS TIMESTAMP)) AS DOUBLE)`
     return equalWidth(session, from, seconds, at => new Date(at * 1000).toISOString().slice(0, 10))
@@ -55,7 +59,7 @@ function binsOf(session: ResultSession, from: string, sql: string, type: string)
 }
 
 async function equalWidth(
-  session: ResultSession,
+  session: Preview,
   from: string,
   value: string,
   label: (low: number) => string,
@@ -80,7 +84,7 @@ async function equalWidth(
   }))
 }
 
-async function mostFrequent(session: ResultSession, from: string, sql: string): Promise<ColumnSummary['bins']> {
+async function mostFrequent(session: Preview, from: string, sql: string): Promise<ColumnSummary['bins']> {
   const { rows } = await session.query(
     `SELECT left(CAST(${sql} AS VARCHAR), 100) AS v, count(*) AS n ${from} WHERE ${sql} IS NOT NULL GROUP BY 1 ORDER BY n DESC, v`,
     { offset: 0, limit: BINS },

@@ -1,0 +1,1 @@
+export { RunService, type RunServiceParts } from './run-service.ts'
