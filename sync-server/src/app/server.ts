@@ -59,10 +59,13 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
   const log = options.log ?? pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: false }))
   const closing = new AbortController()
   const cleanups: (() => Promise<void>)[] = []
+  let http: Server | null = null
   let closed: Promise<void> | undefined
   const close = (): Promise<void> => {
     closed ??= (async () => {
       closing.abort()
+      // First the requests end, then what they use.
+      if (http) await drain(http)
       for (const cleanup of cleanups.reverse()) await cleanup()
     })()
     return closed
@@ -72,8 +75,7 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
     const database = await createDatabase(config, error => log.warn({ err: error }, 'database'))
     cleanups.push(() => database.close())
     await migrate(database.db)
-    const http = await listen(config, gate.listener)
-    cleanups.push(() => drain(http))
+    http = await listen(config, gate.listener)
     const port = (http.address() as AddressInfo).port
     const publicUrl = config.publicUrl ?? `http://localhost:${port}`
     const secret = config.authSecret ?? (await keepSecret(config.dataDir, 'auth-secret'))

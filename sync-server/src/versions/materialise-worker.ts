@@ -2,6 +2,7 @@ import { parentPort } from 'node:worker_threads'
 import * as Automerge from '@automerge/automerge'
 import {
   canonicalJson,
+  conflictMarks,
   contentHash,
   kindOf,
   type PipelineDoc,
@@ -34,6 +35,7 @@ const materialise = (request: MaterialiseRequest): Materialised => {
     since: knowsParent
       ? Automerge.getChangesMetaSince(doc, [...request.parentHeads]).map(change => change.hash)
       : [],
+    marks: conflictMarks({ doc, since: request.parentHeads, records: request.records }),
   }
 }
 

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import type { Problem } from '@pluto-duck/crdt-model'
+import type { Mark, MarksInput, Problem } from '@pluto-duck/crdt-model'
 
 export interface MaterialiseInput {
   readonly snapshot: Uint8Array | null
@@ -8,6 +8,8 @@ export interface MaterialiseInput {
   readonly heads: readonly string[]
   /** The heads of the version to compare with; empty when there is none. */
   readonly parentHeads: readonly string[]
+  /** The server's records of the document's changes, by hash: who, when, and whether live. */
+  readonly records: MarksInput['records']
 }
 export interface MaterialiseRequest extends MaterialiseInput {
   readonly id: number
@@ -24,6 +26,8 @@ export type Materialised =
       readonly knowsParent: boolean
       /** Hashes of the changes since the parent. */
       readonly since: readonly string[]
+      /** What met since the parent and somebody has to look at. */
+      readonly marks: readonly Mark[]
     }
   | { readonly status: 'invalid'; readonly problems: readonly Problem[] }
   | { readonly status: 'unknown_heads' | 'not_a_pipeline' }

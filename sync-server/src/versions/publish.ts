@@ -110,11 +110,23 @@ const materialise = async (
     .where('seq', '>', document.snapshot === null ? 0 : document.snapshot_seq)
     .orderBy('seq')
     .execute()
+  const records = await ctx.db
+    .selectFrom('changes')
+    .select([sql<string>`encode(hash, 'hex')`.as('hash'), 'seq', 'received_at', 'live', 'author_id'])
+    .where('workspace_id', '=', workspaceId)
+    .where('document_id', '=', body.pipeline_id)
+    .execute()
   const result = await materialiser.read({
     snapshot: document.snapshot,
     changes: tail.map(change => change.bytes),
     heads: body.heads,
     parentHeads: current?.heads ?? [],
+    records: new Map(
+      records.map(({ hash, received_at, ...record }) => [
+        hash,
+        { ...record, received_at: received_at.toISOString() },
+      ]),
+    ),
   })
   switch (result.status) {
     case 'ok':
@@ -171,6 +183,17 @@ const commit = async (
       details: { current: current === null ? null : await summary(tx, current) },
     })
   }
+  const resolved = new Set(body.resolved)
+  const open = ready.marks.filter(mark => !resolved.has(mark.id))
+  if (open.length > 0) {
+    throw new AppError(
+      'version.unresolved_marks',
+      `${open.length} things were changed by two people at once.`,
+      {
+        details: { marks: open },
+      },
+    )
+  }
   const restored = await tx
     .selectFrom('versions')
     .select('number')
@@ -193,7 +216,8 @@ const commit = async (
       published_by: userId,
       published_at: now,
       authors: await authorsOf(tx, input, ready.since),
-      resolved: body.resolved,
+      // Only what was a mark: the version says what somebody looked at, not what a client made up.
+      resolved: ready.marks.map(mark => mark.id),
       restores: restored?.number ?? null,
       definition: ready.definition,
       files: JSON.stringify(ready.files),
@@ -221,7 +245,7 @@ const commit = async (
       pipeline_id: body.pipeline_id,
       number,
       content_hash: ready.contentHash,
-      resolved: body.resolved,
+      resolved: ready.marks.map(mark => mark.id),
     },
   })
   return { version: await summary(tx, row), made: true }

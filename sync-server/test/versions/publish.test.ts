@@ -138,6 +138,38 @@ describe('publish', () => {
     expect(replies.map(reply => reply.status).toSorted()).toEqual([201, 409, 409, 409])
   })
 
+  it('[VER12] what two people changed without seeing each other has to be looked at first', async () => {
+    const pipeline = newId()
+    const bob = await test.person('bob')
+    const base = somePipeline()
+    const first = await publish(pipeline, await test.store(workspace, pipeline, ann, base))
+    expect(first.status).toBe(201)
+    const anns = setSql(Automerge.clone(base), 'select 2 as x')
+    const bobs = setSql(Automerge.clone(base), 'select 3 as x')
+    await test.store(workspace, pipeline, ann, anns)
+    const met = Automerge.merge(anns, bobs)
+    const heads = await test.store(workspace, pipeline, bob, met, { live: false })
+    const refused = await publish(pipeline, heads, { parent: 1 })
+    expect(refused).toMatchObject({ status: 409, body: { code: 'version.unresolved_marks' } })
+    const marks = refused.body.details.marks as { id: string; kind: string; step_id: string }[]
+    expect(marks).toMatchObject([{ kind: 'text', step_id: 'a', field: 'sql' }])
+    expect((await publish(pipeline, heads, { parent: 1, resolved: ['made up'] })).status).toBe(409)
+    const resolved = [...marks.map(mark => mark.id), 'made up']
+    const done = await publish(pipeline, heads, { parent: 1, resolved })
+    expect(done).toMatchObject({ status: 201, body: { number: 2, resolved: marks.map(mark => mark.id) } })
+    expect(done.body.authors.map((each: { name: string }) => each.name).toSorted()).toEqual(['ann', 'bob'])
+  })
+
+  it('[VER13] people who type beside each other live mark nothing', async () => {
+    const pipeline = newId()
+    const base = somePipeline()
+    await publish(pipeline, await test.store(workspace, pipeline, ann, base))
+    const one = setSql(Automerge.clone(base), 'select 2 as x')
+    const two = setSql(Automerge.clone(base), 'select 1 as x, 5 as y')
+    const heads = await test.store(workspace, pipeline, ann, Automerge.merge(one, two))
+    expect((await publish(pipeline, heads, { parent: 1 })).status).toBe(201)
+  })
+
   it('[VER9] a version cannot be changed in the database', async () => {
     await expect(test.sql.query("update versions set message = 'x'")).rejects.toThrow(/append-only/)
     await expect(test.sql.query('delete from versions')).rejects.toThrow(/append-only/)
