@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { classify, RunnerError } from './failures.ts'
 import { parseSelect } from './parse.ts'
@@ -41,6 +42,8 @@ process.on('message', (message: unknown) => {
 // The host is gone: nobody will read what is being made.
 process.on('disconnect', () => process.exit(0))
 send({ ready: true })
+// A runner is killed, never asked to leave, so it keeps its compiled code now.
+setImmediate(flushCompileCache)
 
 /** Interrupts until the request is over: an interrupt that falls between two statements would be lost. */
 function cancel(target: number) {

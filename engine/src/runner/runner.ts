@@ -23,9 +23,14 @@ const CHILD = fileURLToPath(new URL('./child.ts', import.meta.url))
 /** How long a cancelled request may go on before its process is killed. */
 const GRACE_MS = 500
 const STDERR_BYTES = 8192
+/** Node's own cache of compiled modules, below the root of the temporary folders. */
+const CODE_CACHE = 'code-cache'
 
 export interface RunnerOptions {
-  /** Folder under which the runner gets its own temporary folder (spill files). Default: the system's. */
+  /**
+   * Folder of this program alone, under which the runner gets its own temporary folder (spill files), and which keeps compiled
+   * code for the next start. Default: the system's, without such code.
+   */
   readonly tempRoot?: string
 }
 
@@ -67,7 +72,7 @@ export class Runner {
     this.#temp = mkdtempSync(join(root, 'runner-'))
     this.#child = fork(CHILD, [], {
       cwd: this.#temp,
-      env: childEnvironment(this.#temp),
+      env: childEnvironment(this.#temp, options.tempRoot),
       execArgv: [],
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -229,7 +234,7 @@ function exitFailure(code: number | null, signal: NodeJS.Signals | null, stderr:
 }
 
 /** Nothing of the host's environment: no token, no home. Windows cannot start a process without its system root. */
-function childEnvironment(temp: string): NodeJS.ProcessEnv {
+function childEnvironment(temp: string, ownRoot: string | undefined): NodeJS.ProcessEnv {
   const system = process.env.SystemRoot
   return {
     HOME: temp,
@@ -237,6 +242,8 @@ function childEnvironment(temp: string): NodeJS.ProcessEnv {
     TEMP: temp,
     TMP: temp,
     TZ: 'UTC',
+    // Halves the start. Only in a folder of our own: in the system's, others could put code there.
+    ...(ownRoot === undefined ? {} : { NODE_COMPILE_CACHE: join(ownRoot, CODE_CACHE) }),
     ...(system === undefined ? {} : { SystemRoot: system }),
     ...('electron' in process.versions ? { ELECTRON_RUN_AS_NODE: '1' } : {}),
   }
