@@ -64,6 +64,21 @@ export function checkDefinition({
       )
     }
     names.add(step.name)
+    if (step.materialize === 'incremental' || step.materialize === 'snapshot') {
+      problems.push({
+        code: 'step.materialize',
+        // Rebuilding whole gives an incremental step the same rows; a snapshot's history would be lost.
+        severity: step.materialize === 'snapshot' ? 'error' : 'warning',
+        file: 'pipeline.yaml',
+        ...locate(['steps', index, 'materialize']),
+        message: `The step "${step.name}" is ${step.materialize}, which this version cannot do yet.`,
+        hint:
+          step.materialize === 'snapshot'
+            ? 'Make it a table or a view.'
+            : 'It is rebuilt whole when something changes: the rows are the same, it only takes longer.',
+        step_id: step.id,
+      })
+    }
   })
 
   const declared = new Set<string>()

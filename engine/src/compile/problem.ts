@@ -17,6 +17,7 @@ export type ProblemCode =
   | 'step.duplicate'
   | 'step.cycle'
   | 'step.reserved'
+  | 'step.materialize'
   | 'test.column'
   | 'source.missing'
   | 'source.option'

@@ -203,6 +203,29 @@ describe('every problem at once, each with file, line, column and hint', () => {
     expect(result.problems.every(problem => problem.file === 'pipeline.yaml')).toBe(true)
   })
 
+  it('[CMP14] what cannot be done yet is said, and only what would give wrong rows is refused', async () => {
+    const result = await compiled(
+      pipeline({
+        steps: {
+          inc: { sql: 'select 1 as x', materialize: 'incremental', unique_key: ['x'] },
+          snap: { sql: 'select 1 as x', materialize: 'snapshot', unique_key: ['x'] },
+          source: 'select 1 as x',
+          inc2: { sql: 'select 2 as y', unique_key: ['x'] },
+        },
+      }),
+      {
+        yaml: 'steps:\n  - name: inc\n    materialize: incremental\n  - name: snap\n    materialize: snapshot\n',
+      },
+    )
+    expect(result.problems.map(problem => `${problem.severity} ${problem.code} ${problem.line}`)).toEqual([
+      'error step.reserved 1',
+      'error test.column 1',
+      'warning step.materialize 3',
+      'error step.materialize 5',
+    ])
+    expect(result.problems[2]).toMatchObject({ column: 5 })
+  })
+
   it('[CMP7] without the files of the sources the rest is still checked', async () => {
     const definition = pipeline({
       steps: { clean: 'from source.orders', fixed: 'select 1 as x', bad: 'select y from fixed' },
