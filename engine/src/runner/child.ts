@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { flushCompileCache } from 'node:module'
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { classify, RunnerError } from './failures.ts'
@@ -39,8 +40,12 @@ process.on('message', (message: unknown) => {
       cancelled.delete(id)
     })
 })
-// The host is gone: nobody will read what is being made.
-process.on('disconnect', () => process.exit(0))
+// The host is gone: nobody will read what is being made. An orderly exit would wait for the statements that still run.
+process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
+if (process.platform === 'linux') {
+  // When the machine runs out of memory it is this process that goes, not the host. Not granted everywhere: then so be it.
+  await writeFile('/proc/self/oom_score_adj', '1000').catch(() => undefined)
+}
 send({ ready: true })
 // A runner is killed, never asked to leave, so it keeps its compiled code now.
 setImmediate(flushCompileCache)

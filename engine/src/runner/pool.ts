@@ -1,4 +1,4 @@
-import { Runner, type RunnerOptions } from './runner.ts'
+import { Runner, type RunnerOptions, removeLeftovers } from './runner.ts'
 
 const WARM_AFTER_MS = 3000
 
@@ -16,6 +16,7 @@ export class RunnerPool {
 
   constructor(options: RunnerOptions = {}) {
     this.#options = options
+    if (options.tempRoot !== undefined) removeLeftovers(options.tempRoot)
   }
 
   /** Starts the spare now instead of at the first `take`. */

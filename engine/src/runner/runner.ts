@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -23,6 +23,8 @@ const CHILD = fileURLToPath(new URL('./child.ts', import.meta.url))
 /** How long a cancelled request may go on before its process is killed. */
 const GRACE_MS = 500
 const STDERR_BYTES = 8192
+/** Followed by the pid of the host, so that a later host knows whose it was. */
+const TEMP_PREFIX = 'runner-'
 /** Node's own cache of compiled modules, below the root of the temporary folders. */
 const CODE_CACHE = 'code-cache'
 
@@ -69,7 +71,7 @@ export class Runner {
   constructor(options: RunnerOptions = {}) {
     const root = options.tempRoot ?? tmpdir()
     mkdirSync(root, { recursive: true })
-    this.#temp = mkdtempSync(join(root, 'runner-'))
+    this.#temp = mkdtempSync(join(root, `${TEMP_PREFIX}${process.pid}-`))
     this.#child = fork(CHILD, [], {
       cwd: this.#temp,
       env: childEnvironment(this.#temp, options.tempRoot),
@@ -217,6 +219,26 @@ export class Runner {
   }
 }
 
+/** Removes the temporary folders of runners whose host is gone (it was killed, so it could not do so itself). */
+export function removeLeftovers(tempRoot: string): void {
+  if (!existsSync(tempRoot)) return
+  for (const name of readdirSync(tempRoot)) {
+    const host = new RegExp(`^${TEMP_PREFIX}(\\d+)-`).exec(name)?.[1]
+    if (host !== undefined && !isRunning(Number(host)))
+      rmSync(join(tempRoot, name), { recursive: true, force: true })
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // EPERM: it is there and belongs to someone else.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+  }
+}
+
 const CANCELLED: Failure = { class: 'cancelled', message: 'The statement was cancelled.' }
 const TIMED_OUT: Failure = { class: 'timeout', message: 'The statement took longer than its time limit.' }
 const CRASHED: Failure = { class: 'internal', message: 'The runner process ended unexpectedly.' }
@@ -242,6 +264,8 @@ function childEnvironment(temp: string, ownRoot: string | undefined): NodeJS.Pro
     TEMP: temp,
     TMP: temp,
     TZ: 'UTC',
+    // Each statement that runs holds one of these threads; with the usual four, four slow ones would block everything.
+    UV_THREADPOOL_SIZE: '20',
     // Halves the start. Only in a folder of our own: in the system's, others could put code there.
     ...(ownRoot === undefined ? {} : { NODE_COMPILE_CACHE: join(ownRoot, CODE_CACHE) }),
     ...(system === undefined ? {} : { SystemRoot: system }),

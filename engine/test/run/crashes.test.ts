@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
@@ -56,6 +57,36 @@ it('[RUN10] kill -9 of the runner at random moments leaves no half result, and t
   expect(successes).toBeGreaterThan(0)
   await pool.close()
   expect(readdirSync(join(data.folder, 'tmp'))).toEqual(['code-cache'])
+})
+
+it('[RUN10] a runner ends with its host, and the next host clears what it left', async () => {
+  const tempRoot = join(data.folder, 'orphans')
+  const runnerModule = new URL('../../src/runner/index.ts', import.meta.url).href
+  const code = `
+    const { Runner } = await import(${JSON.stringify(runnerModule)})
+    const runner = new Runner({ tempRoot: ${JSON.stringify(tempRoot)} })
+    await runner.configure({ limits: { memory_bytes: 2 ** 28, threads: 1, temp_bytes: 0 }, allowed_paths: [], connections: 1 })
+    runner.query({ sql: 'select count(*) from range(1000000) a(x), range(1000000) b(y) where a.x + b.y = 3', params: {}, offset: 0, limit: 1 })
+    console.log(runner.pid)`
+  const host = spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const pid = Number(await new Promise(resolve => host.stdout.once('data', resolve)))
+  await new Promise(resolve => setTimeout(resolve, 200))
+  host.kill('SIGKILL')
+  const isAlive = () => {
+    try {
+      process.kill(pid, 0)
+      return true
+    } catch {
+      return false
+    }
+  }
+  await expect.poll(isAlive, { timeout: 10_000 }).toBe(false)
+  expect(readdirSync(tempRoot).filter(name => name.startsWith('runner-')).length).toBe(1)
+  const next = new RunnerPool({ tempRoot })
+  expect(readdirSync(tempRoot).filter(name => name.startsWith('runner-'))).toEqual([])
+  await next.close()
 })
 
 it('[RUN10] what a dead host was making is collected, never taken for a result', async () => {
