@@ -5,6 +5,7 @@ import type { Problem } from './problem.ts'
 import { problemIn } from './references.ts'
 import type { BindReply, BindSession, Column, ParamValues, SqlChild } from './sql-port.ts'
 import { sqlIdentifier } from './sql-text.ts'
+import type { Locate } from './units.ts'
 
 export interface BindInput {
   /** Units without a problem so far. */
@@ -16,6 +17,7 @@ export interface BindInput {
   /** Null: the sources are not known here, so nothing behind one is bound. */
   readonly sources: Readonly<Record<string, SourceResolution>> | null
   readonly runner: SqlChild
+  readonly locate: Locate
 }
 
 export interface Bound {
@@ -42,7 +44,7 @@ export async function bindUnits(input: BindInput): Promise<Bound> {
 
 async function bindIn(
   session: BindSession,
-  { parsed, order, params, sources: resolutions }: BindInput,
+  { parsed, order, params, sources: resolutions, locate }: BindInput,
 ): Promise<Bound> {
   const columns = new Map<string, readonly Column[]>()
   const sources = new Map<string, readonly Column[]>()
@@ -62,8 +64,7 @@ async function bindIn(
       code: 'source.unreadable',
       severity: 'error',
       file: 'pipeline.yaml',
-      line: 1,
-      column: 1,
+      ...locate(['sources', source.name]),
       message: `source.${source.name} cannot be read as ${source.definition.kind}: ${explain(reply.message).summary}`,
       hint: reply.hint ?? 'Check the file, and the kind and options of the source.',
       step_id: null,

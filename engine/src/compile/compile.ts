@@ -113,6 +113,7 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
     definition,
     params: resolved.values,
     sources: options.sources ?? null,
+    locate,
     runner,
   })
   problems.push(...bound.problems, ...checkColumns(definition, bound.columns, locate))
@@ -203,7 +204,7 @@ function parseProblem(
         'sql.not_a_select',
         at,
         'This is not a SELECT.',
-        'Write one SELECT: what becomes of its rows is said by the step’s settings.',
+        'Write one SELECT; what becomes of its rows is said by the step’s settings. PIVOT needs its values: ON x IN (…).',
       )
   }
 }

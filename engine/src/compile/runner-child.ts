@@ -45,8 +45,10 @@ export class RunnerChild implements SqlChild {
     await runner.configure({ limits: LIMITS, allowed_paths: [...allowedPaths], connections: 1 })
     const within = { timeoutMs: CALL_MS }
     return {
-      defineSource: source =>
-        answer(() => runner.defineSource({ ...source, paths: [...source.paths] }, within)),
+      defineSource: async source => {
+        const reply = await answer(() => runner.defineSource({ ...source, paths: [...source.paths] }, within))
+        return reply.ok ? reply : { ...reply, message: withoutData(reply.message) }
+      },
       defineView: (name, sql) => answer(() => runner.defineView({ name, sql, params: {} }, within)),
       describe: (sql, params) =>
         answer(async () => {
@@ -90,3 +92,7 @@ const ABOUT_THE_CHILD = new Set<Failure['class']>(['internal', 'cancelled'])
 
 /** The engine's own words: problems are shown on this machine and never sent. */
 const wordsOf = (failure: Failure): string => failure.private ?? failure.message
+
+/** A reader's words can quote the file: its first line says where, and what follows "could not convert" is a value. */
+const withoutData = (message: string): string =>
+  (message.split('\n')[0] ?? '').replace(/(could not convert|failed to cast).*$/i, '$1 a value')

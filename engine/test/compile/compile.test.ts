@@ -236,6 +236,18 @@ describe('every problem at once, each with file, line, column and hint', () => {
   })
 })
 
+it('[CMP15] a source that cannot be read is placed where it is declared, and quotes nothing of the file', async () => {
+  await fs.writeFile(path.join(filesDir, 'bad.json'), '[{"a": "planted-value"\n broken planted-value')
+  const definition = pipeline({
+    sources: { bad: { kind: 'json', path: 'bad.json' }, odd: { kind: 'parquet', path: 'orders.csv' } },
+    steps: { a: 'from source.bad', b: 'from source.odd' },
+  })
+  const yaml = 'name: shop\nsources:\n  bad:\n    kind: json\n  odd:\n    kind: parquet\n'
+  const result = await compiled(definition, { yaml })
+  expect(told(result)).toEqual(['pipeline.yaml:3:3 source.unreadable', 'pipeline.yaml:5:3 source.unreadable'])
+  expect(JSON.stringify(result.problems)).not.toContain('planted')
+})
+
 describe('params', () => {
   it('[CMP8] are typed: the default, the allowed values and what a run gives', async () => {
     const definition = pipeline({
