@@ -44,12 +44,13 @@ export class LogWatcher {
       if (now > seq) found.resolve(now)
     }
     const giveUp = (): void => found.resolve(greatest)
-    const timer = setTimeout(giveUp, timeoutMs)
+    let timer: NodeJS.Timeout | undefined
     signal?.addEventListener('abort', giveUp, { once: true })
     const stop = this.watch(workspaceId, heard)
     try {
       // Only after listening, or what is committed in between would be missed.
       heard(await readSeq(this.options.db, workspaceId))
+      timer = setTimeout(giveUp, timeoutMs)
       if (signal?.aborted) giveUp()
       return await found.promise
     } finally {

@@ -1,10 +1,10 @@
 import { decodeChange } from '@automerge/automerge'
 import { commentsChangeVerdict, commentsDocumentId, commentsGenesisHash } from '@pluto-duck/crdt-model'
-import { DOCUMENT_WRITERS, type Subject } from '@pluto-duck/crdt-model/protocol'
+import { DOCUMENT_WRITERS, LIMITS, type Subject } from '@pluto-duck/crdt-model/protocol'
 import type { DecodedChange } from './admission/decode.ts'
 import type { Refusal } from './admission/limits.ts'
-import type { Push, PushedChange } from './append.ts'
 import type { OpenDocument } from './open-documents.ts'
+import type { Push, PushedChange } from './push.ts'
 
 /** Whether this person may write to this document, and it is the document that the push says it is. */
 export function checkRight(push: Push, item: PushedChange, document: OpenDocument | null): Refusal | null {
@@ -24,6 +24,9 @@ export function checkRight(push: Push, item: PushedChange, document: OpenDocumen
   return null
 }
 
+/** A message of the greatest length, and some: they are decoded once more for their verdict. */
+const COMMENT_OPS = 2 * LIMITS.messageChars
+
 const aboutOf = (subject: Subject) => ({ subject_kind: subject.kind, subject_id: subject.id })
 
 /** The first change of comments is the same bytes on every device, so its actor belongs to none. */
@@ -33,8 +36,15 @@ export const isGenesis = (item: PushedChange, change: DecodedChange): boolean =>
   change.hash === commentsGenesisHash(aboutOf(item.subject))
 
 /** In comments, whether the change touches only what its author may touch. The structure was checked before. */
-export function checkComments(push: Push, document: OpenDocument, bytes: Uint8Array): Refusal | null {
+export function checkComments(
+  push: Push,
+  document: OpenDocument,
+  decoded: DecodedChange,
+  bytes: Uint8Array,
+): Refusal | null {
   if (!document.comments || !document.subject) return null
+  if (decoded.ops.length > COMMENT_OPS)
+    return { code: 'quota', reason: `a change of comments has at most ${COMMENT_OPS} operations` }
   const verdict = commentsChangeVerdict({
     subject: aboutOf(document.subject),
     index: document.comments,

@@ -1,4 +1,6 @@
 import * as Automerge from '@automerge/automerge'
+import { createPipeline } from '@pluto-duck/crdt-model'
+import { anyDeeds, anyDefinition, playDeeds } from '@pluto-duck/crdt-model/testing'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { decodeChangeBytes } from '../../src/changes/admission/decode.ts'
@@ -49,6 +51,20 @@ describe('what is admitted', () => {
         expect(facts(Automerge.load(Automerge.save(doc)))).toEqual(facts(doc))
       }),
       { numRuns: 40, interruptAfterTimeLimit: 5_000 },
+    )
+  })
+
+  it('[ADM15] whatever the editors of a pipeline do on three devices is admitted', () => {
+    fc.assert(
+      fc.property(anyDefinition, anyDeeds, (definition, deeds) => {
+        const replicas = playDeeds(createPipeline(definition), deeds)
+        let all = Automerge.init<unknown>()
+        for (const replica of replicas) all = Automerge.merge(all, replica as Automerge.Doc<unknown>)
+        const index = new DocumentIndex()
+        for (const bytes of Automerge.getAllChanges(all)) expect(admit(index, bytes)).toBeNull()
+        expect(index.headHashes).toEqual(Automerge.getHeads(all).toSorted())
+      }),
+      { numRuns: 40, interruptAfterTimeLimit: 6_000 },
     )
   })
 

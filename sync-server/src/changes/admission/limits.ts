@@ -16,6 +16,8 @@ export interface ChangeLimits {
   readonly messageBytes: number
   /** Bytes of one map key or mark name. Default 1 KiB. */
   readonly keyBytes: number
+  /** Operations of one document, with its whole history. Default 2 million. Reached by order of arrival, so not by rule ADM14. */
+  readonly documentOps: number
   /** Objects inside each other. Default 32: deeper documents break recursive readers. */
   readonly depth: number
 }
@@ -28,6 +30,7 @@ export const DEFAULT_LIMITS: ChangeLimits = {
   deps: 1_000,
   messageBytes: 4 * 1024,
   keyBytes: 1024,
+  documentOps: 2_000_000,
   depth: 32,
 }
 

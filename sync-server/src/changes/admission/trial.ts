@@ -106,13 +106,15 @@ export class Trial {
   }
 }
 
+/** What the trial has to know of a change. */
 export interface TriedChange {
   readonly hash: string
   readonly deps: readonly string[]
   readonly bytes: Uint8Array
 }
 
-function headsAfter(heads: readonly string[], changes: readonly TriedChange[]): string[] {
+/** The heads after these changes, sorted. */
+export function headsAfter(heads: readonly string[], changes: readonly TriedChange[]): string[] {
   const after = new Set(heads)
   for (const change of changes) {
     for (const hash of change.deps) after.delete(hash)

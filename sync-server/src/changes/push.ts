@@ -1,0 +1,65 @@
+import type { DocumentKind, Role, Subject } from '@pluto-duck/crdt-model/protocol'
+import type { ChangeLimits, Refusal } from './admission/limits.ts'
+import type { Trial } from './admission/trial.ts'
+import type { OpenDocument } from './open-documents.ts'
+import type { LogDatabase } from './store.ts'
+
+export interface PushedChange {
+  readonly documentId: string
+  readonly kind: DocumentKind
+  readonly subject: Subject | null
+  readonly base: string | null
+  readonly bytes: Uint8Array
+}
+
+export interface Push {
+  readonly workspaceId: string
+  readonly userId: string
+  readonly role: Role
+  readonly deviceId: string
+  /** The device was connected and caught up while these changes were written. */
+  readonly live: boolean
+  readonly changes: readonly PushedChange[]
+}
+
+export type Verdict =
+  | { readonly status: 'stored'; readonly hash: string; readonly seq: number }
+  | ({ readonly status: 'refused'; readonly hash: string | null } & Refusal)
+
+export interface Appended {
+  /** One for each change of the push, in its order. */
+  readonly verdicts: readonly Verdict[]
+  /** The workspace's number after the push. */
+  readonly seq: number
+}
+
+/** What was committed together: `changes` have the numbers `after` + 1 and on. */
+export interface Commit {
+  readonly workspaceId: string
+  readonly after: number
+  readonly seq: number
+  readonly receivedAt: Date
+  readonly changes: readonly CommittedChange[]
+}
+
+export interface CommittedChange {
+  readonly document: Pick<OpenDocument, 'id' | 'kind' | 'subject'>
+  readonly hash: string
+  readonly authorId: string
+  readonly deviceId: string
+  readonly live: boolean
+  readonly bytes: Uint8Array
+}
+
+export interface AppenderOptions {
+  readonly db: LogDatabase
+  readonly trial: Trial
+  readonly now?: () => Date
+  readonly limits?: ChangeLimits
+  /** Called after each commit, before its pushes are answered. */
+  readonly onCommit?: (commit: Commit) => void
+  /** Operations that the indexes of one workspace may hold. Default 4 million, about 40 MB. */
+  readonly maxIndexedOps?: number
+  /** Workspaces whose indexes are kept between pushes. Default 200. */
+  readonly maxWorkspaces?: number
+}
