@@ -2,7 +2,7 @@ import { promises as fs } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { type PipelineDefinition, pipelineDefinition, type Scalar } from '@pluto-duck/crdt-model'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { compile, RunnerChild } from '../../src/compile/index.ts'
 import { type FingerprintParts, makePlan, type PlanResult } from '../../src/plan/index.ts'
 import { RunnerPool } from '../../src/runner/index.ts'
@@ -63,6 +63,7 @@ beforeEach(async () => {
   hashes = new SourceHashes(null)
   results = new Results()
 })
+afterEach(() => fs.rm(filesDir, { recursive: true, force: true }))
 afterAll(() => pool.close())
 
 type Change = (definition: PipelineDefinition) => void
