@@ -321,7 +321,9 @@ export class Sync {
     if (end === null) return
     this.#serverSeq = Math.max(end.seq, reached)
     this.#more = end.more
-    if (!end.more) this.#compare(end.seq, end.digest)
+    if (end.more) return
+    this.#noDigest = end.digest === null
+    this.#compare(end.seq, end.digest)
   }
 
   /** Stores a piece of the log that begins right after the cursor. */
@@ -430,7 +432,6 @@ export class Sync {
 
   /** The digest says something only of the same state: nothing waits here, and the cursor is where it was taken. */
   #compare(seq: number, digest: string | null): boolean {
-    this.#noDigest = digest === null
     const { documents, workspaceId } = this.#o
     if (digest === null || this.#cursor !== seq || documents.waiting({ workspaceId }) > 0) {
       this.#digest = this.#digest === 'different' ? 'different' : 'unknown'

@@ -1,0 +1,127 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as A from '@automerge/automerge'
+import { createPipeline, editPipeline, type PipelineDoc, setDescription } from '@pluto-duck/crdt-model'
+import { identityRoutes, newId, type Role } from '@pluto-duck/crdt-model/protocol'
+import { systemClock } from '../../src/clock.ts'
+import { Documents } from '../../src/documents/index.ts'
+import { Settings, State, Workspaces } from '../../src/state/index.ts'
+import { Sync, WireClient } from '../../src/sync/index.ts'
+
+/** One installation: a data folder, its documents and a sync of one workspace, against a real server. */
+export class Device {
+  readonly folder = mkdtempSync(join(tmpdir(), 'pluto-device-'))
+  readonly server: string
+  readonly token: string
+  readonly workspaceId: string
+  role: Role = 'editor'
+  state!: State
+  documents!: Documents
+  client!: WireClient
+  sync!: Sync
+  /** Takes the place of the network: true lets no request through. */
+  cut = false
+  /** Lets so many requests through and loses their replies. */
+  loseReplies = 0
+
+  private constructor(server: string, token: string, workspaceId: string) {
+    this.server = server
+    this.token = token
+    this.workspaceId = workspaceId
+  }
+
+  static async start(server: string, token: string, workspaceId: string): Promise<Device> {
+    const device = new Device(server, token, workspaceId)
+    await device.open()
+    return device
+  }
+
+  async open(): Promise<void> {
+    this.state = await State.open(this.folder)
+    this.documents = await Documents.open(this.state, systemClock)
+    await new Workspaces(this.state).put({
+      workspace_id: this.workspaceId,
+      name: 'W',
+      role: this.role,
+      remote: true,
+    })
+    const deviceId = await new Settings(this.state).deviceId()
+    this.client = new WireClient({
+      server: this.server,
+      deviceId,
+      token: async () => this.token,
+      fetch: async (input, init) => {
+        if (this.cut) throw new TypeError('fetch failed')
+        const response = await fetch(input, init)
+        if (this.loseReplies > 0 && init?.method === 'POST') {
+          this.loseReplies--
+          await response.body?.cancel()
+          throw new TypeError('fetch failed')
+        }
+        return response
+      },
+    })
+    this.sync = new Sync({
+      workspaceId: this.workspaceId,
+      deviceId,
+      client: this.client,
+      state: this.state,
+      documents: this.documents,
+      clock: systemClock,
+      signedIn: async () => true,
+      log: () => undefined,
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.sync.stop()
+    await this.documents.close()
+    await this.state.close()
+  }
+
+  async remove(): Promise<void> {
+    await this.close()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  async createPipeline(name: string): Promise<string> {
+    const documentId = newId()
+    const doc = createPipeline({ name, steps: [{ id: 'orders', name: 'orders', sql: 'select 1' }] })
+    await this.documents.create({ documentId, workspaceId: this.workspaceId, kind: 'pipeline', doc })
+    return documentId
+  }
+
+  describe(documentId: string, text: string): Promise<unknown> {
+    return this.documents.edit(documentId, doc => editPipeline(doc, 'describe', d => setDescription(d, text)))
+  }
+
+  text(documentId: string): Promise<string> {
+    return this.documents.read(documentId, doc =>
+      String((doc as unknown as { description: unknown }).description),
+    )
+  }
+
+  heads(documentId: string): Promise<string[]> {
+    return this.documents.read(documentId, doc => A.getHeads(doc).sort())
+  }
+
+  /** Until the status says so; throws after 20 s with what it says instead. */
+  async until(state: 'in_sync' | 'offline', waiting?: number): Promise<void> {
+    const end = Date.now() + 20_000
+    const there = () => {
+      const status = this.sync.status()
+      return status.state === state && (waiting === undefined || status.waiting === waiting)
+    }
+    while (!there()) {
+      if (Date.now() > end) throw new Error(`not ${state}: ${JSON.stringify(this.sync.status())}`)
+      await systemClock.sleep(20)
+    }
+  }
+
+  me() {
+    return this.client.call(identityRoutes.me, {})
+  }
+}
+
+export type { PipelineDoc }

@@ -1,0 +1,186 @@
+import { editPipeline, type PipelineDoc, spliceStepSql } from '@pluto-duck/crdt-model'
+import { changeRoutes } from '@pluto-duck/crdt-model/protocol'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
+import { fetchRecords } from '../../src/sync/index.ts'
+import { Device } from './device.ts'
+import { type Person, TestServer } from './server.ts'
+
+let server: TestServer
+let ada: Person
+let bob: Person
+let vera: Person
+let workspaceId: string
+const devices: Device[] = []
+const device = async (person: Person) => {
+  const made = await Device.start(server.server.url, person.token, workspaceId)
+  devices.push(made)
+  return made
+}
+
+beforeAll(async () => {
+  server = await TestServer.start()
+  ada = await server.person('ada')
+  bob = await server.person('bob')
+  vera = await server.person('vera')
+})
+afterAll(async () => {
+  await server.stop()
+})
+afterEach(async () => {
+  for (const one of devices.splice(0)) await one.remove()
+})
+const fresh = async () => {
+  workspaceId = await server.workspace(ada)
+  await server.join(workspaceId, ada, bob, 'editor')
+  await server.join(workspaceId, ada, vera, 'viewer')
+}
+const recordsOf = async (documentId: string) => {
+  const params = { workspace_id: workspaceId, document_id: documentId }
+  return (await ada.client.call(changeRoutes.records, { params, query: {} })).value.records
+}
+const same = async (a: Device, b: Device, documentId: string) => {
+  const end = Date.now() + 20_000
+  while ((await a.heads(documentId)).join() !== (await b.heads(documentId)).join()) {
+    if (Date.now() > end) throw new Error('the devices did not converge')
+    await systemClock.sleep(30)
+  }
+}
+
+describe('sync against the real server', () => {
+  it('[SYNC1] two devices that edit offline converge: equal heads, nothing waits, both say in sync', async () => {
+    await fresh()
+    const [a, b] = [await device(ada), await device(bob)]
+    const documentId = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await b.sync.start()
+    await b.until('in_sync')
+    a.sync.pause(true)
+    b.sync.pause(true)
+    for (let i = 0; i < 20; i++) {
+      await a.describe(documentId, `from a ${i}`)
+      await b.documents.edit<PipelineDoc>(documentId, doc =>
+        editPipeline(doc, 'type', d => spliceStepSql(d, Object.keys(d.steps)[0]!, 0, 0, 'x')),
+      )
+    }
+    expect(a.sync.status()).toMatchObject({ state: 'offline', paused: true, waiting: 20 })
+    a.sync.pause(false)
+    b.sync.pause(false)
+    await a.until('in_sync', 0)
+    await b.until('in_sync', 0)
+    await same(a, b, documentId)
+    await a.until('in_sync')
+    expect(await b.text(documentId)).toBe('from a 19')
+    const records = await recordsOf(documentId)
+    expect(records).toHaveLength(41)
+    expect(records.some(record => record.live)).toBe(false)
+  })
+
+  it('[SYNC2] connected devices see each other’s changes by live events, written live', async () => {
+    await fresh()
+    const [a, b] = [await device(ada), await device(bob)]
+    const documentId = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await b.sync.start()
+    await b.until('in_sync')
+    await systemClock.sleep(300)
+    for (let i = 0; i < 5; i++) {
+      await a.describe(documentId, `live ${i}`)
+      await systemClock.sleep(50)
+    }
+    await same(a, b, documentId)
+    expect(await b.text(documentId)).toBe('live 4')
+    await a.until('in_sync', 0)
+    expect((await recordsOf(documentId)).filter(record => record.live)).toHaveLength(5)
+  })
+
+  it('[SYNC3] a lost reply stores nothing twice and loses nothing', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    a.loseReplies = 2
+    await a.sync.start()
+    await a.describe(documentId, 'once')
+    await a.until('in_sync', 0)
+    expect(await recordsOf(documentId)).toHaveLength(2)
+  })
+
+  it('[SYNC4] offline says so, keeps what waits over a restart, and sends it when the server is back', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    a.cut = true
+    await a.sync.start()
+    await a.until('offline', 1)
+    await a.describe(documentId, 'kept')
+    expect(a.sync.status()).toMatchObject({ waiting: 2, error: { code: 'server.unreachable' } })
+    await a.close()
+    await a.open()
+    a.cut = false
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    expect(await a.text(documentId)).toBe('kept')
+  })
+
+  it('[SYNC5] a viewer’s edit becomes a private local draft; other documents go on', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    const v = await device(vera)
+    await v.sync.start()
+    await v.until('in_sync')
+    await v.describe(documentId, 'not mine to change')
+    const own = await v.createPipeline('hers')
+    await v.until('in_sync', 0)
+    const drafts = await v.documents.drafts(workspaceId)
+    expect(drafts.map(draft => [draft.documentId, draft.code]).sort()).toEqual(
+      [
+        [documentId, 'permission'],
+        [own, 'permission'],
+      ].sort(),
+    )
+    expect(await v.text(documentId)).toBe('')
+    expect(v.documents.has(own)).toBe(false)
+    await a.describe(documentId, 'by the editor')
+    await same(a, v, documentId)
+  })
+
+  it('[SYNC6] a difference that should not be is found by the digest, healed, and what was lost is a draft', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await a.close()
+    await a.open()
+    await a.describe(documentId, 'never sent')
+    await a.state.write(tx => tx.run('delete from outbox'))
+    await a.close()
+    await a.open()
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    expect(await a.text(documentId)).toBe('')
+    expect(await a.documents.drafts(workspaceId)).toMatchObject([{ code: 'diverged', documentId }])
+  })
+
+  it('[SYNC7] a new device takes the snapshot, and the records of a document when they are asked for', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    for (let i = 0; i < 12; i++) await a.createPipeline(`p${i}`)
+    await a.describe(documentId, 'x')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    const b = await device(bob)
+    await b.sync.start()
+    await b.until('in_sync')
+    expect(b.documents.list(workspaceId)).toHaveLength(13)
+    expect(await fetchRecords({ ...b }, documentId)).toBe(true)
+    expect(await fetchRecords({ ...b }, documentId)).toBe(false)
+    expect(await b.state.read.first('select count(*) as n from records')).toEqual({ n: 2 })
+  })
+})
