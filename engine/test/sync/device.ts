@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as A from '@automerge/automerge'
-import { createPipeline, editPipeline, type PipelineDoc, setDescription } from '@pluto-duck/crdt-model'
-import { identityRoutes, newId, type Role } from '@pluto-duck/crdt-model/protocol'
+import { createPipeline, editPipeline, setDescription } from '@pluto-duck/crdt-model'
+import { newId, type Role } from '@pluto-duck/crdt-model/protocol'
 import { systemClock } from '../../src/clock.ts'
 import { Documents } from '../../src/documents/index.ts'
 import { Settings, State, Workspaces } from '../../src/state/index.ts'
@@ -11,7 +11,7 @@ import { Sync, WireClient } from '../../src/sync/index.ts'
 
 /** One installation: a data folder, its documents and a sync of one workspace, against a real server. */
 export class Device {
-  readonly folder = mkdtempSync(join(tmpdir(), 'pluto-device-'))
+  readonly folder: string
   readonly server: string
   readonly token: string
   readonly workspaceId: string
@@ -25,14 +25,20 @@ export class Device {
   /** Lets so many requests through and loses their replies. */
   loseReplies = 0
 
-  private constructor(server: string, token: string, workspaceId: string) {
+  private constructor(server: string, token: string, workspaceId: string, folder: string) {
+    this.folder = folder
     this.server = server
     this.token = token
     this.workspaceId = workspaceId
   }
 
-  static async start(server: string, token: string, workspaceId: string): Promise<Device> {
-    const device = new Device(server, token, workspaceId)
+  static async start(
+    server: string,
+    token: string,
+    workspaceId: string,
+    folder = mkdtempSync(join(tmpdir(), 'pluto-device-')),
+  ): Promise<Device> {
+    const device = new Device(server, token, workspaceId, folder)
     await device.open()
     return device
   }
@@ -118,10 +124,4 @@ export class Device {
       await systemClock.sleep(20)
     }
   }
-
-  me() {
-    return this.client.call(identityRoutes.me, {})
-  }
 }
-
-export type { PipelineDoc }

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { editPipeline, type PipelineDoc, spliceStepSql } from '@pluto-duck/crdt-model'
 import { changeRoutes } from '@pluto-duck/crdt-model/protocol'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -182,5 +184,58 @@ describe('sync against the real server', () => {
     expect(await fetchRecords({ ...b }, documentId)).toBe(true)
     expect(await fetchRecords({ ...b }, documentId)).toBe(false)
     expect(await b.state.read.first('select count(*) as n from records')).toEqual({ n: 2 })
+  })
+
+  it('[SYNC9] a host that is killed at random moments loses nothing that it acknowledged, here or there', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await a.close()
+    let last = 0
+    for (let round = 0; round < 6; round++) {
+      const child = spawn(
+        process.execPath,
+        [
+          fileURLToPath(new URL('./typing-child.ts', import.meta.url)),
+          server.server.url,
+          ada.token,
+          workspaceId,
+          a.folder,
+          documentId,
+          String(last + 1),
+        ],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      )
+      let printed = ''
+      const typing = new Promise<void>(resolve => {
+        child.stdout.on('data', chunk => {
+          printed += String(chunk)
+          resolve()
+        })
+      })
+      const gone = new Promise<void>(resolve => child.once('close', () => resolve()))
+      await Promise.race([typing, gone])
+      await systemClock.sleep(Math.random() * 400)
+      child.kill('SIGKILL')
+      await gone
+      const acknowledged = Number(printed.split('\n').at(-2) ?? last)
+      expect(acknowledged).toBeGreaterThan(last)
+      last = acknowledged
+      await a.open()
+      const kept = Number((await a.text(documentId)).split(' ')[0])
+      expect(kept).toBeGreaterThanOrEqual(last)
+      last = kept
+      await a.close()
+    }
+    await a.open()
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    const b = await device(bob)
+    await b.sync.start()
+    await b.until('in_sync')
+    expect(await b.heads(documentId)).toEqual(await a.heads(documentId))
+    expect(Number((await b.text(documentId)).split(' ')[0])).toBe(last)
   })
 })
