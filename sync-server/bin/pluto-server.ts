@@ -2,9 +2,7 @@
 import { AppError, EXIT, toAppError } from '@pluto-duck/crdt-model/errors'
 import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
-import { startServer } from '../src/app/index.ts'
 import { readConfig } from '../src/config/index.ts'
-import { createDatabase, migrate } from '../src/database/index.ts'
 
 const SETTINGS = `
 Settings (environment variables; all have a default):
@@ -31,7 +29,10 @@ const fail = (thrown: unknown): void => {
 }
 
 const start = async (): Promise<void> => {
-  const server = await startServer(readConfig(process.env))
+  const config = readConfig(process.env)
+  // Loaded only now, so that help and a wrong setting answer at once.
+  const { startServer } = await import('../src/app/index.ts')
+  const server = await startServer(config)
   console.log(`listening ${server.url} (public address ${server.publicUrl})`)
   if (server.ownerLink !== null) {
     console.log(`No accounts yet. The first owner signs up here, once:\n${server.ownerLink}`)
@@ -44,7 +45,9 @@ const start = async (): Promise<void> => {
 }
 
 const runMigrations = async (): Promise<void> => {
-  const database = await createDatabase(readConfig(process.env))
+  const config = readConfig(process.env)
+  const { createDatabase, migrate } = await import('../src/database/index.ts')
+  const database = await createDatabase(config)
   try {
     const ran = await migrate(database.db)
     console.log(ran.length === 0 ? 'The schema is up to date.' : `Ran ${ran.join(', ')}.`)

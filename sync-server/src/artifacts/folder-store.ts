@@ -51,8 +51,9 @@ export const createFolderStore = (options: FolderStoreOptions): { store: Artifac
     method: 'PUT' | 'GET',
     object: StoredObject,
     name: string,
+    seconds: number,
   ): { url: string; expires: number } => {
-    const expires = Math.floor(clock.now().getTime() / 1000) + PRESIGN_SECONDS
+    const expires = Math.floor(clock.now().getTime() / 1000) + seconds
     const part = { expires, bytes: object.bytes, sha256: object.sha256, type: object.contentType, name }
     const query = new URLSearchParams({
       ...part,
@@ -95,8 +96,8 @@ export const createFolderStore = (options: FolderStoreOptions): { store: Artifac
   return {
     router,
     store: {
-      async presignPut(object): Promise<Presigned> {
-        const { url, expires } = address('PUT', object, '')
+      async presignPut(object, seconds = PRESIGN_SECONDS): Promise<Presigned> {
+        const { url, expires } = address('PUT', object, '', seconds)
         return {
           method: 'PUT',
           url,
@@ -104,8 +105,8 @@ export const createFolderStore = (options: FolderStoreOptions): { store: Artifac
           expires_at: new Date(expires * 1000).toISOString(),
         }
       },
-      async presignGet(object, name): Promise<Presigned> {
-        const { url, expires } = address('GET', object, name)
+      async presignGet(object, name, seconds = PRESIGN_SECONDS): Promise<Presigned> {
+        const { url, expires } = address('GET', object, name, seconds)
         return { method: 'GET', url, headers: {}, expires_at: new Date(expires * 1000).toISOString() }
       },
       async size(path): Promise<number | null> {

@@ -9,13 +9,7 @@ import {
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { S3Settings } from '../config/index.ts'
-import {
-  type ArtifactStore,
-  attachment,
-  PRESIGN_SECONDS,
-  type Presigned,
-  type StoredObject,
-} from './store.ts'
+import { type ArtifactStore, attachment, PRESIGN_SECONDS, type Presigned } from './store.ts'
 
 const CHECKSUM = 'x-amz-checksum-sha256'
 
@@ -25,10 +19,10 @@ export const createS3Store = (settings: S3Settings): ArtifactStore => {
   const own = new S3Client(clientConfig(settings, settings.endpoint))
   const forClients = new S3Client(clientConfig(settings, settings.publicEndpoint))
 
-  const expiresAt = (): string => new Date(Date.now() + PRESIGN_SECONDS * 1000).toISOString()
+  const expiresAt = (seconds: number): string => new Date(Date.now() + seconds * 1000).toISOString()
 
   return {
-    async presignPut({ key, bytes, sha256, contentType }: StoredObject): Promise<Presigned> {
+    async presignPut({ key, bytes, sha256, contentType }, seconds = PRESIGN_SECONDS): Promise<Presigned> {
       const checksum = Buffer.from(sha256, 'hex').toString('base64')
       const command = new PutObjectCommand({
         Bucket,
@@ -38,7 +32,7 @@ export const createS3Store = (settings: S3Settings): ArtifactStore => {
         ChecksumSHA256: checksum,
       })
       const url = await getSignedUrl(forClients, command, {
-        expiresIn: PRESIGN_SECONDS,
+        expiresIn: seconds,
         signableHeaders: new Set(['host', 'content-type', 'content-length']),
         // In the query the checksum would not be verified: as a signed header another body is refused.
         unhoistableHeaders: new Set([CHECKSUM]),
@@ -47,11 +41,11 @@ export const createS3Store = (settings: S3Settings): ArtifactStore => {
         method: 'PUT',
         url,
         headers: { 'content-type': contentType, 'content-length': String(bytes), [CHECKSUM]: checksum },
-        expires_at: expiresAt(),
+        expires_at: expiresAt(seconds),
       }
     },
 
-    async presignGet({ key, contentType }: StoredObject, name: string): Promise<Presigned> {
+    async presignGet({ key, contentType }, name, seconds = PRESIGN_SECONDS): Promise<Presigned> {
       const command = new GetObjectCommand({
         Bucket,
         Key: key,
@@ -59,8 +53,8 @@ export const createS3Store = (settings: S3Settings): ArtifactStore => {
         ResponseContentType: contentType,
         ResponseCacheControl: 'private, no-store',
       })
-      const url = await getSignedUrl(forClients, command, { expiresIn: PRESIGN_SECONDS })
-      return { method: 'GET', url, headers: {}, expires_at: expiresAt() }
+      const url = await getSignedUrl(forClients, command, { expiresIn: seconds })
+      return { method: 'GET', url, headers: {}, expires_at: expiresAt(seconds) }
     },
 
     async size(key: string): Promise<number | null> {

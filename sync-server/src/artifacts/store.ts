@@ -12,7 +12,7 @@ export interface StoredObject {
   readonly contentType: string
 }
 
-/** Seconds for which a presigned address is good. */
+/** Seconds for which a presigned address is good, when nothing else is said. */
 export const PRESIGN_SECONDS = 15 * 60
 
 /**
@@ -21,9 +21,9 @@ export const PRESIGN_SECONDS = 15 * 60
  */
 export interface ArtifactStore {
   /** An address that takes exactly this object: another length, type or content is refused by the store, and so is a late one. */
-  presignPut(object: StoredObject): Promise<Presigned>
+  presignPut(object: StoredObject, seconds?: number): Promise<Presigned>
   /** An address that serves the object as an attachment of that name. */
-  presignGet(object: StoredObject, name: string): Promise<Presigned>
+  presignGet(object: StoredObject, name: string, seconds?: number): Promise<Presigned>
   /** The bytes of an object that was uploaded whole; null when it is not there. */
   size(key: string): Promise<number | null>
   ping(): Promise<void>

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { arch, platform } from 'node:os'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { AppError } from '@pluto-duck/crdt-model/errors'
@@ -50,7 +50,7 @@ export const binaries = async (): Promise<Binaries> => {
 export const account = async (programs: Binaries, dataDir: string): Promise<PostgresAccount> => {
   if (process.getuid?.() !== 0) return { owner: null, ids: {}, prefix: [] }
   const ids = await postgresIds()
-  const reachable = (await passable(programs.postgres)) && (await passable(dataDir))
+  const reachable = (await passable(programs.postgres)) && (await passable(join(dataDir, 'postgres', 'data')))
   if (reachable) return { owner: ids, ids, prefix: [] }
   // Below a private folder such as /root the user `postgres` cannot get at its files. It gets one capability for that, where
   // the system has setpriv; everything else of root stays away from it.
