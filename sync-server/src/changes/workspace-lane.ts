@@ -2,7 +2,7 @@ import { decodeChange } from '@automerge/automerge'
 import { type DecodedChange, decodeChangeBytes } from './admission/decode.ts'
 import type { Refusal } from './admission/limits.ts'
 import { checkStructure } from './admission/structure.ts'
-import { headsAfter } from './admission/trial.ts'
+import { DEPENDS_ON_FAILED, headsAfter } from './admission/trial.ts'
 import { type Found, type OpenDocument, OpenDocuments } from './open-documents.ts'
 import type { Appended, AppenderOptions, Commit, Push, PushedChange, Verdict } from './push.ts'
 import { checkComments, checkRight, isGenesis } from './rights.ts'
@@ -367,7 +367,9 @@ export class WorkspaceLane {
         )
         before.title = verdict.title ?? before.title
         verdict.failures.forEach((failure, i) => {
-          if (failure !== null) failures.set(keyOf(document.id, batch[i]!.hash), FAILED_TRIAL)
+          // The next check finds what depends on a refused change, and says so.
+          if (failure !== null && failure !== DEPENDS_ON_FAILED)
+            failures.set(keyOf(document.id, batch[i]!.hash), FAILED_TRIAL)
         })
         if (verdict.failures.some(failure => failure !== null)) break
         done.push(...batch)

@@ -3,6 +3,7 @@ import { addThread, commentsDocumentId, createComments, editComments } from '@pl
 import { sql } from 'kysely'
 import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { DEFAULT_LIMITS } from '../../src/changes/admission/limits.ts'
 import { Trial } from '../../src/changes/admission/trial.ts'
 import { type Appended, Appender, type Commit } from '../../src/changes/append.ts'
 import { forgeryWorld } from './forgeries.ts'
@@ -187,6 +188,31 @@ describe('append', () => {
     const appended = await appender().append(new TestDevice(here).push(id, [note(actor()).first]))
     expect(appended.verdicts[0]).toMatchObject({ status: 'refused', code: 'permission' })
     expect(JSON.stringify(appended)).not.toContain(there)
+  })
+
+  it('[ADM13] what fails its trial is refused with what depends on it, and nothing of it stays', async () => {
+    const device = new TestDevice(await log.workspace())
+    const id = v7()
+    const doc = note(actor())
+    const push = device.push(id, [doc.first, doc.edit('a')])
+    const hasty = new Trial({ timeoutMs: 1 })
+    const one = new Appender({ db: log.db, trial: hasty })
+    expect(storedSeqs(await one.append(push))).toEqual(['invalid', 'missing_deps'])
+    await hasty.close()
+    expect(await rows(device.workspaceId)).toEqual([])
+    expect(storedSeqs(await appender().append(push))).toEqual([1, 2])
+  })
+
+  it('[ADM2] a document takes no more operations than it may have', async () => {
+    const device = new TestDevice(await log.workspace())
+    const id = v7()
+    const doc = note(actor())
+    const small = new Appender({ db: log.db, trial, limits: { ...DEFAULT_LIMITS, documentOps: 10 } })
+    const appended = await small.append(
+      device.push(id, [doc.first, doc.edit('a'), doc.edit('much too much')]),
+    )
+    expect(storedSeqs(appended)).toEqual([1, 2, 'quota'])
+    expect(storedSeqs(await small.append(device.push(v7(), [note(actor()).first])))).toEqual([3])
   })
 
   it('[MIG2] the changes refuse UPDATE, DELETE and TRUNCATE', async () => {

@@ -67,7 +67,7 @@ export class Trial {
     let title: string | null = null
     for (const change of changes) {
       if (change.deps.some(hash => changes.some((other, i) => other.hash === hash && failures[i]))) {
-        failures.push('it depends on a change that failed')
+        failures.push(DEPENDS_ON_FAILED)
         continue
       }
       const soFar = [...passed]
@@ -105,6 +105,9 @@ export class Trial {
     return this.lanes[sum % this.lanes.length]!
   }
 }
+
+/** The failure of a change which was not tried because one that it depends on failed. */
+export const DEPENDS_ON_FAILED = 'it depends on a change that failed'
 
 /** What the trial has to know of a change. */
 export interface TriedChange {
