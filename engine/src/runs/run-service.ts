@@ -7,7 +7,7 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import { Deliveries } from '../artifacts/deliveries.ts'
 import { Ledger } from '../artifacts/ledger.ts'
 import { type Clock, isoTime } from '../clock.ts'
-import { RunnerChild } from '../compile/index.ts'
+import { ColumnLineage, RunnerChild } from '../compile/index.ts'
 import type {
   ContractProblem,
   OutputOf,
@@ -28,7 +28,6 @@ import type { ServerCalls } from '../versions/server-calls.ts'
 import { Warehouse } from '../warehouse/index.ts'
 import { ActiveRun } from './active-run.ts'
 import { carryOut } from './carry-out.ts'
-import { lineageOf } from './lineage.ts'
 import { Preparation, type Prepared, type Target } from './preparation.ts'
 import { previewStep } from './preview.ts'
 import { PrivateMessages } from './private-messages.ts'
@@ -67,6 +66,7 @@ export class RunService {
   readonly #table: JsonTable<typeof runRecord>
   readonly #sql: RunnerChild
   readonly #pool: RunnerPool
+  readonly #lineage = new ColumnLineage()
   readonly #warehouse: Warehouse
   readonly #grants: Grants
   readonly #preparation: Preparation
@@ -166,7 +166,7 @@ export class RunService {
     await Promise.allSettled([...this.#active.values()].map(run => run.ended))
     await this.#deliveries.close()
     await this.#pages.close()
-    await Promise.all([this.#pool.close(), this.#sql.close()])
+    await Promise.all([this.#pool.close(), this.#sql.close(), this.#lineage.close()])
   }
 
   async compile(pipelineId: string): Promise<OutputOf<'pipeline.compile'>> {
@@ -188,10 +188,10 @@ export class RunService {
     }
   }
 
-  /** The columns of the same name that it is handed down from, as far up as they go. A computed column has none. */
   async lineage(input: ParsedInputOf<'pipeline.lineage'>): Promise<OutputOf<'pipeline.lineage'>> {
-    const { compiled } = await this.#prepare(input.pipeline_id, null)
-    return { edges: lineageOf(compiled, input.step_id, input.column) }
+    const { compiled, target } = await this.#prepare(input.pipeline_id, null)
+    const { edges } = await this.#lineage.trace(target.definition, compiled, input.step_id, input.column)
+    return { edges: [...edges] }
   }
 
   async plan(input: ParsedInputOf<'pipeline.plan'>): Promise<OutputOf<'pipeline.plan'>> {

@@ -1,0 +1,204 @@
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DuckDBInstance } from '@duckdb/node-api'
+import { newId, runRoutes } from '@pluto-duck/crdt-model/protocol'
+import pg from 'pg'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import type { RunService } from '../../src/runs/index.ts'
+import { Colleagues, HASTY, Line, type Person } from './colleagues.ts'
+import { type Machine, openMachine } from './service.ts'
+
+let server: Colleagues
+let ann: Person
+let workspaceId: string
+const machines: Machine[] = []
+
+beforeAll(async () => {
+  server = await Colleagues.start()
+  ann = await server.person('ann')
+  workspaceId = await server.workspace(ann)
+}, 60_000)
+afterAll(() => server?.stop())
+afterEach(async () => {
+  for (const machine of machines.splice(0)) await machine.close()
+})
+
+const PIPELINE = {
+  schema_version: 1 as const,
+  name: 'people',
+  sources: { people: { kind: 'csv' as const, path: 'people.csv' } },
+  steps: [
+    { id: 's1', name: 'adults', sql: 'select name, city, age from source.people where age >= 18' },
+    { id: 's2', name: 'cities', sql: 'select city, count(*) as n from adults group by city order by city' },
+  ],
+  report: '# Cities\n\n```sql by_city\nselect * from cities\n```\n',
+  publish: { report: true, snapshots: [{ step: 'adults', columns: ['city', 'age'], max_rows: 2 }] },
+}
+const PEOPLE =
+  'name,city,age\nplanted-ann-0815,Bern,20\nplanted-bob-0815,Ulm,30\nplanted-cyd-0815,Ulm,40\nplanted-dan-0815,Graz,9\n'
+
+async function machineOf(
+  person: Person,
+  line: Line,
+  definition: typeof PIPELINE | (Omit<typeof PIPELINE, 'steps'> & { steps: object[] }) = PIPELINE,
+  pipelineId = newId(),
+): Promise<Machine> {
+  const machine = await openMachine(definition as never, {
+    server: line,
+    clock: HASTY,
+    deviceId: person.deviceId,
+    who: () => ({ user_id: person.id, name: person.name }),
+    remote: () => true,
+    workspaceId,
+    pipelineId,
+  })
+  machines.push(machine)
+  await machine.file('people.csv', PEOPLE)
+  return machine
+}
+
+async function untilSent(runs: RunService, runId: string): Promise<Awaited<ReturnType<RunService['read']>>> {
+  for (;;) {
+    const view = await runs.read(runId)
+    if (view.upload.state === 'done' || view.upload.state === 'failed') return view
+    await new Promise(resolve => setTimeout(resolve, 30))
+  }
+}
+
+/** Everything that the server holds: its tables as text, and the files of its storage. */
+async function everything(): Promise<string> {
+  const pool = new pg.Pool({ connectionString: server.database.url, max: 1 })
+  const tables = await pool.query(
+    "select quote_ident(tablename) as t from pg_tables where schemaname = 'public'",
+  )
+  const texts: string[] = []
+  for (const { t } of tables.rows) {
+    const { rows } = await pool.query(`select ${t}::text as row from ${t}`)
+    texts.push(...rows.map(row => row.row))
+  }
+  await pool.end()
+  const files = readdirSync(server.dataDir, { recursive: true, withFileTypes: true }).filter(entry =>
+    entry.isFile(),
+  )
+  for (const file of files) texts.push(readFileSync(join(file.parentPath, file.name), 'latin1'))
+  return texts.join('\n')
+}
+
+it('[DELIVER1] a run made offline arrives once, whole and in order, though the host restarts and replies are lost', async () => {
+  const line = new Line(ann)
+  line.online = false
+  const machine = await machineOf(ann, line)
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  await machine.allowAll()
+  const run = await machine.run()
+  expect(run).toMatchObject({ state: 'success', has_report: true })
+  await machine.restart()
+  expect((await machine.runs.read(run.run_id)).upload).toMatchObject({
+    state: 'waiting',
+    error: { code: 'server.unreachable' },
+  })
+
+  line.online = true
+  line.losesReplies = true
+  await machine.runs.online()
+  expect((await untilSent(machine.runs, run.run_id)).upload).toMatchObject({ state: 'done', error: null })
+  line.losesReplies = false
+
+  const { value: stored } = await ann.wire.call(runRoutes.read, { params: { run_id: run.run_id } })
+  expect(stored).toMatchObject({
+    state: 'success',
+    version: null,
+    run_by: { user_id: ann.id },
+    manifest: { steps: [{ name: 'adults', state: 'success', rows: 3 }, { name: 'cities' }] },
+  })
+  const log = readFileSync(join(machine.folder, 'logs', `${run.run_id}.jsonl`), 'utf8')
+  expect(stored.log_bytes).toBe(Buffer.byteLength(log))
+  const { artifacts } = await machine.runs.artifacts(run.run_id)
+  expect(artifacts.map(one => one.name).sort()).toEqual([
+    'adults.parquet',
+    'metadata.json',
+    'report.html',
+    'report.md',
+  ])
+
+  const { entries } = await machine.runs.ledger()
+  const of = (what: string) => entries.filter(entry => entry.what === what)
+  expect(of('report')).toMatchObject([
+    { name: 'report.html', run_id: run.run_id, bytes: artifacts.find(one => one.kind === 'report')!.bytes },
+  ])
+  expect(of('snapshot')).toHaveLength(1)
+  expect(of('log').reduce((sum, entry) => sum + entry.bytes, 0)).toBe(stored.log_bytes)
+
+  // A colleague sees it: the run, its log, its report, and exactly the columns and rows that were allowed.
+  const bob = await server.person('bob')
+  await server.join(workspaceId, ann, bob, 'viewer')
+  const other = await machineOf(bob, new Line(bob), PIPELINE, machine.pipelineId)
+  expect(
+    (await other.runs.list(workspaceId, { pipeline_id: machine.pipelineId, limit: 10 })).runs,
+  ).toMatchObject([{ run_id: run.run_id, local: false, run_by: 'ann', state: 'success' }])
+  expect(await other.runs.read(run.run_id)).toMatchObject({ local: false, has_report: true })
+  const lines = (await other.runs.log({ run_id: run.run_id, after_line: 0 })).lines
+  expect(lines).toEqual((await machine.runs.log({ run_id: run.run_id, after_line: 0 })).lines)
+  expect(await other.runs.report({ pipeline_id: machine.pipelineId })).toEqual({
+    ...(await machine.runs.report({ run_id: run.run_id })),
+    created_at: artifacts.find(one => one.kind === 'report')!.created_at,
+  })
+  const { path } = await other.runs.download(artifacts.find(one => one.kind === 'snapshot')!.artifact_id)
+  const connection = await (await DuckDBInstance.create(':memory:')).connect()
+  const rows = await connection.runAndReadAll(`select * from read_parquet('${path}')`)
+  expect(rows.columnNames()).toEqual(['city', 'age'])
+  expect(rows.currentRowCount).toBe(2)
+  connection.closeSync()
+
+  // DELIVER3: the column that nobody published is nowhere on the server.
+  expect(await everything()).not.toContain('0815')
+}, 120_000)
+
+it('[DELIVER2] what the server refuses is shown and not tried for ever, and holds up no other run', async () => {
+  const eve = await server.person('eve')
+  await server.join(workspaceId, ann, eve, 'viewer')
+  const line = new Line(eve)
+  const machine = await machineOf(eve, line)
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  await machine.allowAll()
+  const run = await machine.run()
+  expect(run.state).toBe('success')
+  expect((await untilSent(machine.runs, run.run_id)).upload).toMatchObject({
+    state: 'failed',
+    error: { code: 'auth.forbidden' },
+  })
+  expect(await machine.runs.report({ run_id: run.run_id })).toMatchObject({ state: 'report' })
+}, 120_000)
+
+it('[RUN15] a value that breaks a cast does not leave, neither does a failing row', async () => {
+  const line = new Line(ann)
+  const steps = [
+    {
+      ...PIPELINE.steps[0]!,
+      tests: [{ id: 't', type: 'accepted_values', severity: 'warn', column: 'city', values: ['Ulm'] }],
+    },
+    { id: 's2', name: 'cities', sql: 'select cast(name as integer) as n from adults' },
+  ]
+  const machine = await machineOf(ann, line, {
+    ...PIPELINE,
+    steps,
+    report: '',
+    publish: { report: true, snapshots: [] },
+  })
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  await machine.allowAll()
+  const run = await machine.run()
+  expect(run).toMatchObject({ state: 'failed', cause: 'sql', failed_step: 'cities' })
+  expect((await untilSent(machine.runs, run.run_id)).upload.state).toBe('done')
+  const { value: stored } = await ann.wire.call(runRoutes.read, { params: { run_id: run.run_id } })
+  expect(stored).toMatchObject({ state: 'failed', cause: 'sql', failed_step: 'cities' })
+  expect(await everything()).not.toContain('0815')
+  const found = execFileSync('grep', ['-rla', '0815', machine.folder], { encoding: 'utf8' })
+    .trim()
+    .split('\n')
+  const outside = found
+    .map(path => path.slice(machine.folder.length + 1))
+    .filter(path => !/^(results|reports|private|files)\//.test(path))
+  expect(outside).toEqual([])
+}, 120_000)
