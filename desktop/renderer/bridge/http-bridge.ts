@@ -8,6 +8,7 @@ import type {
   TopicEvent,
   TopicName,
 } from '@pluto-duck/engine/contract'
+import { v7 } from 'uuid'
 import { connectionOf, listenersOf } from './listeners.ts'
 
 const RETRY_MS = 1500
@@ -19,11 +20,16 @@ const RETRY_MS = 1500
 export function httpBridge(base = ''): Bridge {
   const listeners = listenersOf()
   const connection = connectionOf()
+  // The host tells every view about changes; this view has its own already.
+  const view = v7()
 
   const listen = (): void => {
     const source = new EventSource(`${base}/api/events`)
     source.onopen = () => connection.set(true)
-    source.onmessage = message => listeners.tell(JSON.parse(message.data as string) as Event)
+    source.onmessage = message => {
+      const event = JSON.parse(message.data as string) as Event
+      if (event.topic !== 'document.changes' || event.event.origin !== view) listeners.tell(event)
+    }
     source.onerror = () => {
       connection.set(false)
       // The browser retries by itself, except after an answer that is no stream (host restarted, cookie unknown).
@@ -37,7 +43,7 @@ export function httpBridge(base = ''): Bridge {
       try {
         const reply = await fetch(`${base}/api/call/${method}`, {
           method: 'POST',
-          headers: { 'content-type': 'application/json' },
+          headers: { 'content-type': 'application/json', 'x-pluto-view': view },
           credentials: 'same-origin',
           body: JSON.stringify(input),
         })
