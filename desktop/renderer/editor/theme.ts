@@ -78,7 +78,9 @@ const look = EditorView.theme({
     backgroundColor: 'color-mix(in srgb, var(--accent) 22%, transparent)',
     borderBottom: '2px solid var(--accent)',
   },
-  '.cm-comment-gutter': { width: '16px' },
+  '.cm-gutter-lint': { width: '14px' },
+  '.cm-gutter-lint .cm-gutterElement': { padding: '2px' },
+  '.cm-comment-gutter': { width: '14px' },
   '.cm-comment-gutter button': { color: 'var(--accent-text)', fontSize: '12px', padding: '0 2px' },
   '.cm-colleague': {
     position: 'relative',

@@ -7,40 +7,61 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { launchChromium } from '@pluto-duck/test-fixtures/services'
 import { PAGE_CSP } from '@pluto-duck/engine/contract'
+import { launchChromium } from '@pluto-duck/test-fixtures/services'
 
 const [out = 'pictures', ...only] = process.argv.slice(2)
 const root = fileURLToPath(new URL('../../dist/harness', import.meta.url))
-const types: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm', '.woff2': 'font/woff2', '.svg': 'image/svg+xml' }
+const types: Record<string, string> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.wasm': 'application/wasm',
+  '.woff2': 'font/woff2',
+  '.svg': 'image/svg+xml',
+}
 const server = createServer((request, response) => {
   const path = new URL(request.url ?? '/', 'http://x').pathname
   const file = join(root, path === '/' ? 'index.html' : path)
   if (!existsSync(file)) return void response.writeHead(404).end()
-  response.writeHead(200, { 'content-type': types[extname(file)] ?? 'text/plain', 'content-security-policy': PAGE_CSP })
+  response.writeHead(200, {
+    'content-type': types[extname(file)] ?? 'text/plain',
+    'content-security-policy': PAGE_CSP,
+  })
   createReadStream(file).pipe(response)
 }).listen(0)
 const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 const P = '0190a000-0000-7000-8000-000000000001'
 
+const run = async (page: Page): Promise<void> => {
+  await page.getByTestId('run-button').click()
+  await page.waitForTimeout(2500)
+}
 const shots: [name: string, scene: string, hash: string, act?: (page: Page) => Promise<unknown>][] = [
   ['empty', 'empty', '#/'],
   ['home', 'sample', '#/'],
   ['build', 'sample', `#/p/${P}/build/s3`],
-  ['build-run', 'sample', `#/p/${P}/build/s1`, async page => (await page.getByTestId('run-button').click(), page.waitForTimeout(2500))],
-  ['runs', 'sample', `#/p/${P}/runs`, async page => (await page.getByTestId('run-button').click(), page.waitForTimeout(2500))],
-  ['report', 'sample', `#/p/${P}/report`, async page => (await page.getByTestId('run-button').click(), page.waitForTimeout(2500))],
+  ['build-run', 'sample', `#/p/${P}/build/s1`, run],
+  ['runs', 'sample', `#/p/${P}/runs`, run],
+  ['report', 'sample', `#/p/${P}/report`, run],
   ['report-none', 'sample', `#/p/${P}/report`],
   ['history', 'sample', `#/p/${P}/history`],
   ['publish', 'sample', `#/p/${P}/build/s3`, page => page.getByTestId('publish-button').click()],
   ['marks', 'marks', `#/p/${P}/build/s3`, page => page.getByRole('button', { name: 'Show both' }).click()],
   ['offline', 'offline', `#/p/${P}/build/s3`, page => page.getByTestId('sync-state').click()],
   ['drafts', 'draft', '#/drafts'],
-  ['discuss', 'sample', `#/p/${P}/discuss`, async page => {
-    await page.getByTestId('comment-input').fill('Why do we leave cancelled orders out here? 취소된 주문은요?')
-    await page.getByTestId('comment-submit').click()
-    await page.getByTestId('reply-button').first().click()
-  }],
+  [
+    'discuss',
+    'sample',
+    `#/p/${P}/discuss`,
+    async page => {
+      await page
+        .getByTestId('comment-input')
+        .fill('Why do we leave cancelled orders out here? 취소된 주문은요?')
+      await page.getByTestId('comment-submit').click()
+      await page.getByTestId('reply-button').first().click()
+    },
+  ],
   ['palette', 'sample', `#/p/${P}/build/s3`, page => page.keyboard.press('Control+k')],
   ['shortcuts', 'sample', '#/', page => page.keyboard.press('?')],
   ['machine', 'sample', '#/machine'],
@@ -51,7 +72,11 @@ const shots: [name: string, scene: string, hash: string, act?: (page: Page) => P
 type Page = import('playwright-core').Page
 
 mkdirSync(out, { recursive: true })
-for (const [theme, width] of [['light', 1440], ['dark', 1440], ['light', 960]] as const) {
+for (const [theme, width] of [
+  ['light', 1440],
+  ['dark', 1440],
+  ['light', 960],
+] as const) {
   const browser = await launchChromium({ colorScheme: theme, viewport: { width, height: 900 } })
   const page = await browser.context.newPage()
   page.on('console', message => {
