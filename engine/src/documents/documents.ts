@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import * as A from '@automerge/automerge'
-import { displayName, type PipelineDoc } from '@pluto-duck/crdt-model'
+import {
+  createPipeline,
+  displayName,
+  makeEqualTo,
+  type PipelineDoc,
+  pipelineFromDoc,
+} from '@pluto-duck/crdt-model'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem, type Subject } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
@@ -419,6 +425,33 @@ export class Documents {
     const draft = await readDraft(this.#state, draftId)
     if (!draft) throw new AppError('draft.not_found', 'There is no such local draft.')
     return draft
+  }
+
+  /**
+   * Applies a pipeline's local draft again, as this person's edit now: what the draft changed since its base, beside whatever
+   * happened meanwhile (concurrent edits of one place become marks). A document that the server never had is made anew, with
+   * a new id. Answers the document; the draft is gone.
+   */
+  async applyDraft(draftId: string): Promise<{ documentId: string }> {
+    const draft = await this.draft(draftId)
+    if (draft.kind !== 'pipeline')
+      throw new AppError(
+        'request.invalid',
+        'Only the draft of a pipeline can be applied again; copy the text.',
+      )
+    const wanted = pipelineFromDoc(A.load<PipelineDoc>(draft.bytes))
+    let { documentId } = draft
+    if (draft.baseBytes && this.has(documentId)) {
+      const base = A.load<PipelineDoc>(draft.baseBytes, { actor: newActor() })
+      const before = A.getHeads(base)
+      const next = makeEqualTo(base, wanted, 'apply a local draft')
+      await this.append(documentId, A.getChangesSince(next, before), HOST)
+    } else {
+      documentId = newId()
+      await this.create({ ...draft, documentId, kind: 'pipeline', doc: createPipeline(wanted) })
+    }
+    await this.discardDraft(draftId)
+    return { documentId }
   }
 
   async discardDraft(draftId: string): Promise<void> {

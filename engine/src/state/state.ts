@@ -121,7 +121,7 @@ export class State {
     }
     const values: unknown[] = []
     try {
-      await this.#writer.run('begin transaction')
+      await this.#tx.run('begin transaction')
       for (const { work } of group) values.push(await work(this.#tx))
     } catch (error) {
       await this.#rollback()
@@ -130,7 +130,7 @@ export class State {
       return true
     }
     try {
-      await this.#writer.run('commit')
+      await this.#tx.run('commit')
     } catch (cause) {
       this.#broken = unwritable(cause)
       for (const one of group) one.reject(this.#broken)
@@ -144,7 +144,7 @@ export class State {
 
   async #rollback(): Promise<void> {
     try {
-      await this.#writer.run('rollback')
+      await this.#tx.run('rollback')
     } catch (cause) {
       this.#broken = unwritable(cause)
     }

@@ -2,7 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as A from '@automerge/automerge'
-import { createPipeline, editPipeline, type PipelineDoc, setDescription } from '@pluto-duck/crdt-model'
+import {
+  createPipeline,
+  editPipeline,
+  type PipelineDoc,
+  pipelineFromDoc,
+  setDescription,
+  setTags,
+} from '@pluto-duck/crdt-model'
 import { type LogItem, newId } from '@pluto-duck/crdt-model/protocol'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
@@ -165,6 +172,19 @@ describe('documents', () => {
     const again = await view(documentId)
     await documents.append(documentId, [again.edit('new')], 'v')
     expect(await description(documentId)).toBe('new')
+  })
+
+  it('[HOSTDOC9] a local draft applied again brings its edit beside what happened meanwhile', async () => {
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    await documents.edit(documentId, doc => described(doc, 'refused once'))
+    const draftId = await documents.refuse(documentId, { code: 'permission', reason: 'no' })
+    await documents.edit(documentId, doc => editPipeline(doc, 'tag', d => setTags(d, ['meanwhile'])))
+    expect(await documents.applyDraft(draftId)).toEqual({ documentId })
+    expect(await description(documentId)).toBe('refused once')
+    expect(await documents.read(documentId, doc => pipelineFromDoc(doc).tags)).toEqual(['meanwhile'])
+    expect(await documents.drafts(workspaceId)).toEqual([])
+    expect(documents.waiting({ documentId })).toBe(2)
   })
 
   it('[HOSTDOC5] a refused new document leaves the list and stays as a draft', async () => {
