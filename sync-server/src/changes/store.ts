@@ -57,17 +57,19 @@ export async function readSeq(db: Executor, workspaceId: string): Promise<number
   return Number(rows[0]?.seq ?? 0)
 }
 
-/** The same, and nobody else appends to the workspace until the transaction ends. */
+/** Makes the workspace's counter if it is not there yet, and reads it. */
+export async function openCounter(db: Executor, workspaceId: string): Promise<number> {
+  await sql`
+    insert into workspace_counters (workspace_id, seq) values (${workspaceId}, 0) on conflict do nothing`.execute(
+    db,
+  )
+  return await readSeq(db, workspaceId)
+}
+
+/** The number, when nobody else appends to the workspace until the transaction ends. The counter is open. */
 export async function lockSeq(tx: Executor, workspaceId: string): Promise<number> {
-  const lock = sql<{ seq: string }>`
-    select seq from workspace_counters where workspace_id = ${workspaceId} for update`
-  let { rows } = await lock.execute(tx)
-  if (rows.length === 0) {
-    await sql`
-      insert into workspace_counters (workspace_id, seq) values (${workspaceId}, 0)
-      on conflict do nothing`.execute(tx)
-    rows = (await lock.execute(tx)).rows
-  }
+  const { rows } = await sql<{ seq: string }>`
+    select seq from workspace_counters where workspace_id = ${workspaceId} for update`.execute(tx)
   return Number(rows[0]!.seq)
 }
 
@@ -208,21 +210,27 @@ export interface Append {
   readonly actors: ReadonlyMap<string, string>
 }
 
-/** Appends and numbers the changes; the caller holds the lock on the counter. Fails when a document's id is taken elsewhere. */
-export async function insertChanges(tx: Executor, append: Append): Promise<void> {
+/**
+ * Appends and numbers the changes if the log still ends at `after`; else writes nothing and answers false. One statement, so one
+ * round trip and, outside a transaction, one commit. Fails when a document's id is taken elsewhere.
+ */
+export async function insertChanges(db: Executor, append: Append): Promise<boolean> {
   const { workspaceId, after, changes, documents, actors } = append
-  await sql`
+  const { rows } = await sql<{ seq: string }>`
     with counted as (
-      update workspace_counters set seq = ${after + changes.length} where workspace_id = ${workspaceId}
+      update workspace_counters set seq = ${after + changes.length}
+      where workspace_id = ${workspaceId} and seq = ${after}
+      returning seq
     ), bound as (
       insert into actors (workspace_id, actor, device_id)
-      select ${workspaceId}::uuid, * from unnest(${[...actors.keys()]}::text[], ${[...actors.values()]}::uuid[])
+      select ${workspaceId}::uuid, actor, device_id
+      from counted, unnest(${[...actors.keys()]}::text[], ${[...actors.values()]}::uuid[]) as given (actor, device_id)
       on conflict do nothing
     ), described as (
       insert into documents
         (workspace_id, id, kind, subject_kind, subject_id, title, heads, created_seq, seq)
-      select ${workspaceId}::uuid, id, kind, subject_kind, subject_id, title, string_to_array(heads, ','), created_seq, seq
-      from unnest(
+      select ${workspaceId}::uuid, id, kind, subject_kind, subject_id, title, string_to_array(heads, ','), created_seq, given.seq
+      from counted, unnest(
         ${documents.map(one => one.id)}::uuid[], ${documents.map(one => one.kind)}::text[],
         ${documents.map(one => one.subject?.kind ?? null)}::text[], ${documents.map(one => one.subject?.id ?? null)}::uuid[],
         ${documents.map(one => one.title)}::text[], ${documents.map(one => one.heads.join(','))}::text[],
@@ -230,19 +238,20 @@ export async function insertChanges(tx: Executor, append: Append): Promise<void>
       ) as given (id, kind, subject_kind, subject_id, title, heads, created_seq, seq)
       on conflict (workspace_id, id)
         do update set heads = excluded.heads, seq = excluded.seq, title = excluded.title
-    )
-    insert into changes
+    ), appended as (
+      insert into changes
       (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
     select ${workspaceId}::uuid, ${after}::bigint + place, document_id, hash, actor, actor_seq, author_id, device_id,
       ${append.receivedAt}::timestamptz, live, bytes
-    from unnest(
+    from counted, unnest(
       ${changes.map(one => one.documentId)}::uuid[], ${changes.map(one => Buffer.from(one.hash, 'hex'))}::bytea[],
       ${changes.map(one => one.actor)}::text[], ${changes.map(one => one.actorSeq)}::integer[],
       ${changes.map(one => one.authorId)}::text[], ${changes.map(one => one.deviceId)}::uuid[],
       ${changes.map(one => one.live)}::boolean[], ${changes.map(one => asBuffer(one.bytes))}::bytea[]
-    ) with ordinality as given (document_id, hash, actor, actor_seq, author_id, device_id, live, bytes, place)`.execute(
-    tx,
-  )
+    ) with ordinality as given (document_id, hash, actor, actor_seq, author_id, device_id, live, bytes, place)
+    )
+    select seq from counted`.execute(db)
+  return rows.length === 1
 }
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

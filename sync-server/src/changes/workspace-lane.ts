@@ -10,10 +10,10 @@ import {
   type Executor,
   insertChanges,
   lockSeq,
+  openCounter,
   readActors,
   readDocumentBytes,
   readKnownSeqs,
-  readSeq,
 } from './store.ts'
 
 /** Changes that are checked, tried and committed together at most. */
@@ -206,7 +206,7 @@ export class WorkspaceLane {
   /** Throws `Moved` with nothing changed when the log moved on; never does with a lock. */
   private async attempt(pushes: readonly Push[], locked: Locked | null): Promise<Attempt> {
     const db = locked?.tx ?? this.options.db
-    await this.catchUp(db, locked?.seq ?? this.seq ?? (await readSeq(db, this.workspaceId)))
+    await this.catchUp(db, locked?.seq ?? this.seq ?? (await openCounter(db, this.workspaceId)))
 
     const condemned = new Map<string, Refusal>()
     for (;;) {
@@ -408,18 +408,13 @@ export class WorkspaceLane {
       bytes,
     }))
     const append = { workspaceId, after, receivedAt, documents, actors: newActors, changes }
-    if (locked) await insertChanges(locked.tx, append)
-    else
-      try {
-        await this.options.db.transaction().execute(async tx => {
-          if ((await lockSeq(tx, workspaceId)) !== after) throw new Moved()
-          await insertChanges(tx, append)
-        })
-      } catch (error) {
-        // Another workspace took a document's id meanwhile.
-        if (error instanceof Error && 'code' in error && error.code === '23505') throw new Moved()
-        throw error
-      }
+    try {
+      if (!(await insertChanges(locked?.tx ?? this.options.db, append))) throw new Moved()
+    } catch (error) {
+      // Another workspace took a document's id meanwhile.
+      if (!locked && error instanceof Error && 'code' in error && error.code === '23505') throw new Moved()
+      throw error
+    }
     return { workspaceId, after, seq: after + changes.length, receivedAt, changes }
   }
 
