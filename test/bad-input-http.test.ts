@@ -1,8 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { CODES, type ErrorCode } from '@pluto-duck/crdt-model/errors'
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import { forgeryWorld } from '@pluto-duck/sync-server/forgeries'
 import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
-import { v4 } from 'uuid'
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   call,
@@ -262,7 +263,7 @@ const shapes: readonly Case[] = [
     get('/v1/me', { headers: { 'x-pluto-protocol': 'new' } }),
   ],
   ['a device id that is none', 'request.invalid', get('/v1/me', { device: 'my-laptop' })],
-  ['a device id of version 4', 'request.invalid', get('/v1/me', { device: v4() })],
+  ['a device id of version 4', 'request.invalid', get('/v1/me', { device: randomUUID() })],
   [
     "somebody else's device",
     'auth.device_mismatch',
@@ -277,7 +278,7 @@ const shapes: readonly Case[] = [
     'request.invalid',
     post(
       () => '/v1/workspaces',
-      () => ({ workspace_id: v4(), name: 'W' }),
+      () => ({ workspace_id: randomUUID(), name: 'W' }),
     ),
   ],
   [
