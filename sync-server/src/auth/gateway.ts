@@ -44,6 +44,8 @@ export class AuthGateway {
   async handle(request: AuthRequest): Promise<Response> {
     const path = request.path.split('?')[0] as string
     if (path === '/sign-up/email') return await this.#signUp(request)
+    // better-auth would print what it cannot parse.
+    if (request.body?.length && request.headers.get('content-type')?.includes('json')) json(request.body)
     return await this.#forward(request)
   }
 
