@@ -19,6 +19,8 @@ interface Parts {
   run(runId: string): Promise<RunRecord | null>
   /** Called whenever what is known of a run's delivery changed. */
   changed(runId: string): void
+  /** Called when a delivery broke off for a fault of this program; it goes on with the next `online`. */
+  broken(runId: string, error: unknown): void
 }
 
 /** Runs that are sent at the same time. */
@@ -39,6 +41,8 @@ const CHUNK_BYTES = LIMITS.logChunkBytes / 2
 export class Deliveries {
   readonly #parts: Parts
   readonly #table: JsonTable<typeof delivery>
+  /** Runs of which something is still to be sent, or may be. */
+  readonly #open = new Set<string>()
   readonly #going = new Map<string, Promise<void>>()
   readonly #again = new Set<string>()
   readonly #changes = new Map<string, Promise<void>>()
@@ -87,17 +91,24 @@ export class Deliveries {
       this.#again.add(runId)
       return
     }
-    const going = this.#drain(runId).finally(() => {
-      this.#going.delete(runId)
-      if (this.#again.delete(runId)) this.kick(runId)
-    })
+    const going = this.#drain(runId)
+      .catch(error => this.#parts.broken(runId, error))
+      .finally(() => {
+        this.#going.delete(runId)
+        if (this.#again.delete(runId)) this.kick(runId)
+      })
     this.#going.set(runId, going)
   }
 
+  /** Reads what earlier starts of the program left to be sent. Call it once, before `online`. */
+  async load(): Promise<void> {
+    for (const sent of await this.#table.list({ limit: 100_000 }))
+      if (sent.state === 'active') this.#open.add(sent.run_id)
+  }
+
   /** Goes on with everything that is not done: at start-up, and when the connection is back. */
-  async online(): Promise<void> {
-    for (const sent of await this.#table.list({ limit: 10_000 }))
-      if (sent.state === 'active') this.kick(sent.run_id)
+  online(): void {
+    for (const runId of this.#open) this.kick(runId)
   }
 
   /** Resolves when nothing is being sent. */
@@ -239,6 +250,8 @@ export class Deliveries {
   }
 
   async #put(run: RunRecord, sent: Delivery): Promise<void> {
+    if (sent.state === 'active') this.#open.add(run.run_id)
+    else this.#open.delete(run.run_id)
     await this.#table.put(run.run_id, { parent: run.workspace_id, at: run.created_at }, sent)
     this.#parts.changed(run.run_id)
   }

@@ -10,6 +10,8 @@ interface Parts {
   save(record: RunRecord): Promise<void>
   show(record: RunRecord, steps: readonly StepProgress[]): Promise<RunView>
   publish(view: RunView): void
+  /** The run could not be shown; it goes on. */
+  unseen(error: unknown): void
 }
 
 /** How often a view hears of progress. */
@@ -59,6 +61,7 @@ export class ActiveRun {
   /** Changes the record; durable when it resolves, and shown at once when the run has ended. */
   async change(change: Partial<RunRecord>): Promise<void> {
     const next = { ...this.#record, ...change }
+    this.#steps = change.steps ?? this.#steps
     if (!isOver(next)) {
       this.#record = next
       this.#keep()
@@ -94,7 +97,7 @@ export class ActiveRun {
   #show(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = null
-      if (!isOver(this.#record)) void this.view().then(view => this.#parts.publish(view))
+      if (!isOver(this.#record)) this.view().then(this.#parts.publish).catch(this.#parts.unseen)
     }, SHOW_MS)
   }
 }

@@ -11,6 +11,7 @@ export class RunJournal {
   readonly #about: Pick<LogLine, 'run_id' | 'trace_id' | 'project_id'>
   readonly #now: () => number
   readonly #onLines: (lines: LogLine[]) => void
+  #closed = false
 
   constructor(
     dataFolder: string,
@@ -49,6 +50,8 @@ export class RunJournal {
 
   /** Everything is on the disk when it returns. */
   close(): void {
+    if (this.#closed) return
+    this.#closed = true
     this.#log.close()
   }
 }

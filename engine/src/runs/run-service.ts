@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { version as duckdbVersion } from '@duckdb/node-api'
 import type { PipelineDefinition } from '@pluto-duck/crdt-model'
@@ -25,6 +25,7 @@ import { SourceHashes } from '../sources/source-state.ts'
 import { JsonTable, type State } from '../state/index.ts'
 import type { StepFacts } from '../versions/compare.ts'
 import type { ServerCalls } from '../versions/server-calls.ts'
+import { readIfThere } from '../warehouse/durable-files.ts'
 import { Warehouse } from '../warehouse/index.ts'
 import { ActiveRun } from './active-run.ts'
 import { carryOut } from './carry-out.ts'
@@ -54,6 +55,10 @@ export interface RunServiceParts {
 
 /** Runs that are carried out at the same time; more wait as `pending`. */
 const AT_ONCE = 2
+/** Runs that are looked at after a start: those that a crash left unended are among the newest. */
+const LOOKED_BACK = 500
+/** How long a result that nothing points at any more can still be taken again or compared. */
+const KEEP_RESULTS_MS = 14 * 24 * 3600 * 1000
 /** How often the log of a run that goes on is sent. */
 const LOG_MS = 2_000
 
@@ -110,11 +115,14 @@ export class RunService {
       clock,
       run: runId => this.#record(runId),
       changed: runId => void this.#tell(runId),
+      broken: (runId, error) =>
+        parts.log.error({ run_id: runId, err: error }, 'the delivery of a run broke off'),
     })
     this.#server = new ServerRuns({
       server,
       dataFolder,
       clock,
+      log: parts.log,
       nameOf: pipelineId =>
         parts.resolve(pipelineId, null).then(
           target => target.pipelineName,
@@ -133,29 +141,28 @@ export class RunService {
 
   /** Runs that a crash left unended become failed, and what the server was not told yet is told. Call it once, at start-up. */
   async resume(): Promise<void> {
-    for (const record of await this.#table.list({ limit: 10_000 })) {
+    const recent = await this.#table.list({ limit: LOOKED_BACK })
+    for (const record of recent) {
       if (isOver(record) || this.#active.has(record.run_id)) continue
       const journal = this.#journal(record)
       journal.say('error', 'The program ended while this run was going on.', { cause: 'internal' })
       journal.close()
-      const steps = record.steps.map(step => ({ ...step, ...afterCrash(step.state) }))
-      const failed = steps.find(step => step.state === 'failed')?.name ?? null
-      const finished_at = isoTime(this.#parts.clock.now())
-      await this.#save({
-        ...record,
-        state: 'failed',
-        cause: 'internal',
-        failed_step: failed,
-        finished_at,
-        steps,
-      })
+      await this.#save({ ...record, ...this.#brokenOff(record) })
     }
-    await this.#deliveries.online()
+    await this.#deliveries.load()
+    this.#deliveries.online()
+    void this.#collect(new Set(recent.map(record => record.workspace_id)))
   }
 
   /** The connection is back: what waits is sent. */
   async online(): Promise<void> {
-    await this.#deliveries.online()
+    this.#deliveries.online()
+  }
+
+  /** The server said that a run changed: views hear of a colleague's; this machine's own tell by themselves. */
+  async heard(runId: string): Promise<void> {
+    if (await this.#record(runId)) return
+    this.#parts.bus.publish('run.changed', await this.#server.read(runId))
   }
 
   /** Cancels what runs, and ends every child process. */
@@ -391,6 +398,8 @@ export class RunService {
       save: changed => this.#save(changed),
       show: (changed, steps) => this.#viewOf(changed, steps),
       publish: view => this.#parts.bus.publish('run.changed', view),
+      unseen: error =>
+        this.#parts.log.error({ run_id: record.run_id, err: error }, 'a run could not be shown'),
     })
     this.#active.set(record.run_id, run)
     void this.#carryOut(run, planned, prepared.target.definition)
@@ -417,9 +426,10 @@ export class RunService {
         { run_id, code: error instanceof AppError ? error.code : 'internal' },
         'a run broke off',
       )
-      const finished_at = isoTime(clock.now())
+      run.log.say('error', 'The run broke off.', { cause: 'internal' })
+      run.log.close()
       await run
-        .change({ state: 'failed', cause: 'internal', finished_at })
+        .change(this.#brokenOff(run.record))
         .catch(() => this.#parts.log.error({ run_id }, 'the end of a run could not be stored'))
     } finally {
       clearInterval(telling)
@@ -515,11 +525,30 @@ export class RunService {
     const about = { state: 'report' as const, run_id: run.run_id, version: run.version }
     if (run.local) {
       if (!run.has_report) return null
-      const html = await readFile(join(this.#parts.dataFolder, 'reports', run.run_id, 'report.html'), 'utf8')
-      return { ...about, html, created_at: run.finished_at ?? run.created_at }
+      const html = await readIfThere(join(this.#parts.dataFolder, 'reports', run.run_id, 'report.html'))
+      return html === null ? null : { ...about, html, created_at: run.finished_at ?? run.created_at }
     }
     const report = await this.#server.report(run.run_id)
-    return report && { ...about, html: await readFile(report.path, 'utf8'), created_at: report.created_at }
+    const html = report && (await readIfThere(report.path))
+    return html === null ? null : { ...about, html, created_at: report?.created_at ?? run.created_at }
+  }
+
+  /** What becomes of a run that cannot go on. */
+  #brokenOff(record: RunRecord): Partial<RunRecord> {
+    const steps = record.steps.map(step => ({ ...step, ...afterCrash(step.state) }))
+    const failed_step = steps.find(step => step.state === 'failed')?.name ?? null
+    const finished_at = isoTime(this.#parts.clock.now())
+    return { state: 'failed', cause: 'internal', failed_step, finished_at, steps }
+  }
+
+  /** Old results that nothing points at make room. */
+  async #collect(workspaces: ReadonlySet<string>): Promise<void> {
+    const now = this.#parts.clock.now()
+    for (const workspaceId of workspaces) {
+      await this.#warehouse
+        .collect(workspaceId, { keep: new Set(), olderThanMs: KEEP_RESULTS_MS, now })
+        .catch(error => this.#parts.log.error({ err: error }, 'old results could not be removed'))
+    }
   }
 
   async #workspaceOf(pipelineId: string): Promise<string> {

@@ -12,12 +12,14 @@ interface Parts {
   readonly server: ServerCalls
   readonly dataFolder: string
   readonly clock: { now(): number }
+  readonly log: { error(context: Record<string, unknown>, message: string): void }
   /** The name of a pipeline on this machine; its id when it is not there. */
   nameOf(pipelineId: string): Promise<string>
 }
 
-/** How long a list waits for the server before it shows what was known last. */
+/** How long a list waits for the server before it shows what was known last, and how long it then doesn't wait at all. */
 const PATIENCE_MS = 2_000
+const AWAY_MS = 15_000
 /** Codes that mean "not now": what is on this machine is shown without what is on the server. */
 const AWAY = new Set([
   'server.unreachable',
@@ -33,6 +35,7 @@ const folderOf = (dataFolder: string, runId: string): string => join(dataFolder,
 export class ServerRuns {
   readonly #parts: Parts
   readonly #last = new Map<string, readonly Run[]>()
+  #awayUntil = 0
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -44,18 +47,26 @@ export class ServerRuns {
     const query = { workspace_id: workspaceId, limit, ...(pipelineId ? { pipeline_id: pipelineId } : {}) }
     const asked = this.#parts.server.call(runRoutes.list, { query }).then(
       reply => {
+        this.#awayUntil = 0
         this.#last.set(key, reply.runs)
       },
       error => {
-        if (!AWAY.has(toAppError(error).code)) throw error
+        const { code } = toAppError(error)
+        // The runs of this machine are shown all the same.
+        if (!AWAY.has(code)) this.#parts.log.error({ code }, 'the runs of the workspace could not be read')
       },
     )
-    const patience = Promise.withResolvers<void>()
-    const timer = setTimeout(patience.resolve, PATIENCE_MS)
-    await Promise.race([asked, patience.promise])
-    clearTimeout(timer)
-    // A reply that comes too late is shown by the next call.
-    asked.catch(() => undefined)
+    const { clock } = this.#parts
+    if (clock.now() >= this.#awayUntil) {
+      const patience = Promise.withResolvers<void>()
+      const timer = setTimeout(() => {
+        // A reply that comes too late is shown by the next call.
+        this.#awayUntil = clock.now() + AWAY_MS
+        patience.resolve()
+      }, PATIENCE_MS)
+      await Promise.race([asked, patience.promise])
+      clearTimeout(timer)
+    }
     const runs = this.#last.get(key) ?? []
     return Promise.all(
       runs.map(async run => remoteRunView(run, await this.#parts.nameOf(run.pipeline_id), false)),

@@ -37,6 +37,8 @@ export interface Machine {
   file(name: string, text: string): Promise<string>
   /** Ends the service and its state, and opens them again, as a new start of the program does. */
   restart(): Promise<void>
+  stop(): Promise<void>
+  start(): Promise<void>
   close(): Promise<void>
 }
 
@@ -113,14 +115,19 @@ export async function openMachine(
       return path
     },
     async restart() {
+      await machine.stop()
+      await machine.start()
+    },
+    async stop() {
       await machine.runs.close()
       await state.close()
+    },
+    async start() {
       machine.runs = await open()
       await machine.runs.resume()
     },
     async close() {
-      await machine.runs.close()
-      await state.close()
+      await machine.stop()
       rmSync(folder, { recursive: true, force: true })
     },
   }
