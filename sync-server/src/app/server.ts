@@ -9,6 +9,7 @@ import {
   AuthGateway,
   authRouter,
   createAuth,
+  endOwnerLinks,
   findSession,
   firstOwnerToken,
   identityFeature,
@@ -128,6 +129,7 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
           { name, email: address, emailVerified: true },
           { method: 'local' },
         )
+        await endOwnerLinks(ctx.db)
         return made.id
       },
       close,

@@ -4,6 +4,7 @@ export { identityFeature } from './feature.ts'
 export { AuthGateway } from './gateway.ts'
 export {
   assertAddress,
+  endOwnerLinks,
   findInvitation,
   firstOwnerToken,
   INVITATION_DAYS,

@@ -69,7 +69,13 @@ export const startEmbeddedPostgres = async (
       String(state.port),
       ...SETTINGS,
     ])
-    const child = spawn(command, args, { ...as.ids, stdio: ['ignore', out, out], env: environment() })
+    const child = spawn(command, args, {
+      ...as.ids,
+      stdio: ['ignore', out, out],
+      env: environment(),
+      // A Ctrl-C in the terminal is for the server: it ends Postgres itself, after the requests that use it.
+      detached: process.platform !== 'win32',
+    })
     closeSync(out)
     state.child = child
     let ended = false
@@ -102,8 +108,14 @@ export const startEmbeddedPostgres = async (
     }
   }
 
+  const endWithUs = (): void => {
+    state.child?.kill('SIGINT')
+  }
+  process.once('exit', endWithUs)
+
   const stop = async (): Promise<void> => {
     state.stopping = true
+    process.off('exit', endWithUs)
     await endLock(state.lock)
     const { child } = state
     if (child === null) return
