@@ -53,7 +53,12 @@ const settings = z.object({
     .min(0, 'must be a number from 0 to 65535')
     .max(65_535, 'must be a number from 0 to 65535')
     .default(4870),
-  PUBLIC_URL: webAddress.optional(),
+  PUBLIC_URL: webAddress
+    .refine(
+      value => new URL(value).pathname === '/',
+      'must have no path: the server stands at the root of its host',
+    )
+    .optional(),
   TRUST_PROXY: z.string().default('false'),
   DATA_DIR: z.string().default(join(homedir(), '.pluto-server')),
   DATABASE_URL: z

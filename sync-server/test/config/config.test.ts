@@ -33,6 +33,7 @@ describe('settings', () => {
       ['PORT', { PORT: 'eighty' }],
       ['PORT', { PORT: '70000' }],
       ['PUBLIC_URL', { PUBLIC_URL: 'pluto.example.org' }],
+      ['PUBLIC_URL', { PUBLIC_URL: 'https://example.org/pluto' }],
       ['TRUST_PROXY', { TRUST_PROXY: 'true' }],
       ['TRUST_PROXY', { TRUST_PROXY: 'my proxy!' }],
       ['DATABASE_URL', { ...database, DATABASE_URL: 'mysql://x' }],
