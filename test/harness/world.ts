@@ -68,7 +68,7 @@ export const signUp = async (server: string, name: string): Promise<Person> => {
   const email = `${name.toLowerCase()}@example.com`
   const response = await fetch(`${server}/v1/auth/sign-up/email`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', origin: server },
+    headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ name, email, password: `the password of ${name}` }),
   })
   const body = (await response.json()) as { token?: string; user?: { id: string } }

@@ -10,6 +10,9 @@ import type {
   TopicName,
 } from '../contract/index.ts'
 
+import { dispatch } from '../host/dispatch.ts'
+import type { Host } from '../host/host.ts'
+
 /** A host to talk to, wherever it runs. `close` ends what this session started and nothing else. */
 export interface Session extends Bridge {
   /** As `call`, but an error is thrown: commands let it go up to the one place that prints it. */
@@ -78,5 +81,21 @@ export const connectHttp = (origin: string, token: string): Session => {
     },
     onConnection: () => () => {},
     close: async () => abort.abort(),
+  }
+}
+
+/** A session with a host in this process; closing it closes the host. */
+export const connectLocal = (host: Host): Session => {
+  const call = async <M extends MethodName>(method: M, input: InputOf<M>): Promise<Result<OutputOf<M>>> =>
+    (await dispatch(host.handlers, method, input, { viewId: 'cli' }, host.log)) as Result<OutputOf<M>>
+  return {
+    call,
+    value: async (method, input) => unwrap(await call(method, input)),
+    on: (topic, listener) =>
+      host.bus.subscribe(message => {
+        if (message.topic === topic) listener(message.event as never)
+      }),
+    onConnection: () => () => {},
+    close: () => host.close(),
   }
 }

@@ -49,11 +49,15 @@ export class Statements {
     appender.closeSync()
   }
 
+  /**
+   * Only what reads no table is kept prepared: inserts, and the ends of transactions. DuckDB (1.5.6) plans a statement by the statistics that its table has at that moment and
+   * does not plan it again when rows come: a SELECT … ORDER BY prepared on an empty table gives garbage for texts (STATE6).
+   */
   async #bound(sql: string, values: readonly Cell[]): Promise<DuckDBPreparedStatement> {
     let statement = this.#prepared.get(sql)
     if (!statement) {
       statement = await this.#connection.prepare(sql)
-      this.#prepared.set(sql, statement)
+      if (/^\s*(insert|begin|commit|rollback)\b/i.test(sql)) this.#prepared.set(sql, statement)
     }
     values.forEach((value, index) => {
       const at = index + 1

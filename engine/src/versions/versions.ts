@@ -25,6 +25,8 @@ export interface VersionNeeds {
   /** Problems that compile finds; those of sources on this machine are left out. */
   compileProblems(pipelineId: string, definition: PipelineDefinition): Promise<ContractProblem[]>
   stepFacts(pipelineId: string, definition: PipelineDefinition): Promise<ReadonlyMap<string, StepFacts>>
+  /** Sends and fetches what waits, so that the server has what is published. Returns as well when it can't be reached. */
+  sync(workspaceId: string): Promise<void>
   /** Carries a request to its end, or to `queued` when the server can't be reached now. */
   publish(request: PublishRequest): Promise<PublishState>
   toProblem(problem: ReturnType<typeof problemsOf>[number]): ContractProblem
@@ -44,6 +46,9 @@ export class Versions {
 
   async publish(pipelineId: string, message: string): Promise<PublishOutcome> {
     const info = this.#documents.info(pipelineId)
+    // What the person saw, before a sync brings something newer: the server says if it moved.
+    const parent = await this.#cache.current(pipelineId)
+    await this.#needs.sync(info.workspaceId)
     const { definition, heads } = await this.#working(pipelineId)
     const problems = [
       ...problemsOf(definition).map(problem => this.#needs.toProblem(problem)),
@@ -52,7 +57,6 @@ export class Versions {
     if (problems.length > 0) return { state: 'invalid', problems }
     const marks = await this.#needs.marks(pipelineId)
     if (marks.some(mark => !mark.reviewed)) return { state: 'marks', marks }
-    const parent = await this.#cache.current(pipelineId)
     return this.#send({
       version_id: newId(),
       workspace_id: info.workspaceId,
@@ -70,6 +74,7 @@ export class Versions {
     const info = this.#documents.info(pipelineId)
     const version = await this.#cache.read(pipelineId, number)
     const parent = await this.#cache.current(pipelineId)
+    await this.#needs.sync(info.workspaceId)
     const marks = await this.#needs.marks(pipelineId)
     const { heads } = await this.#documents.edit<PipelineDoc>(pipelineId, doc =>
       makeEqualTo(doc, version.definition, `restore version ${number}`),

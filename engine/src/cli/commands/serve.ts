@@ -1,0 +1,56 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import type { Command } from 'commander'
+import { openHost } from '../../host/host.ts'
+import { serveHost } from '../../host/http.ts'
+import type { Context } from '../context.ts'
+
+/** The app's built page, beside this package in the repository and in an installation. */
+const RENDERER = resolve(import.meta.dirname, '..', '..', '..', '..', 'desktop', 'dist', 'renderer')
+
+export const addServeCommand = (program: Command, context: Context, folder: string): void => {
+  program
+    .command('serve')
+    .description(
+      'serve the app on this machine (127.0.0.1 only), sync in the background and run what is scheduled',
+    )
+    .option('--port <n>', 'port; default any free one', '0')
+    .action(async (options: { port: string }) => {
+      const port = Number(options.port)
+      if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+        throw new AppError('usage.invalid', `--port ${options.port}: give a number from 0 to 65535.`)
+      }
+      const host = await openHost({ folder, server: process.env.PLUTO_SERVER ?? null })
+      const stopped = Promise.withResolvers<void>()
+      process.once('SIGINT', () => stopped.resolve())
+      process.once('SIGTERM', () => stopped.resolve())
+      try {
+        const token = randomBytes(32).toString('base64url')
+        const served = await serveHost({
+          handlers: host.handlers,
+          bus: host.bus,
+          log: host.log,
+          token,
+          port,
+          ...(existsSync(join(RENDERER, 'index.html')) ? { staticDir: RENDERER } : {}),
+        }).catch((cause: NodeJS.ErrnoException) => {
+          if (cause.code !== 'EADDRINUSE') throw cause
+          throw new AppError('config.invalid', `Port ${port} is taken.`, {
+            hint: 'Choose another --port.',
+            cause,
+          })
+        })
+        host.announce({ port: served.port, token })
+        host.startBackground()
+        context.output.out(
+          context.output.json ? JSON.stringify({ ready: served.url }) : `ready ${served.url}`,
+        )
+        await stopped.promise
+        await served.close()
+      } finally {
+        await host.close()
+      }
+    })
+}

@@ -1,0 +1,261 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import { identityRoutes, newId, scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
+import type { OutputOf } from '../contract/index.ts'
+import type { Documents } from '../documents/index.ts'
+import type { RunService } from '../runs/index.ts'
+import { installSample } from '../samples.ts'
+import type { SecretStore } from '../secrets/index.ts'
+import { compareSides } from '../versions/compare.ts'
+import type { ServerCalls } from '../versions/server-calls.ts'
+import type { VersionCache } from '../versions/version-cache.ts'
+import { readBytes, type Versions } from '../versions/versions.ts'
+import type { Account } from './account.ts'
+import type { Handlers } from './dispatch.ts'
+import type { Pipelines } from './pipelines.ts'
+import type { OpenWorkspace } from './workspace.ts'
+
+/** The features of a host, as the methods of the contract need them. */
+export interface Features {
+  readonly about: {
+    readonly version: string
+    readonly duckdb: string
+    readonly folder: string
+    readonly deviceId: string
+  }
+  readonly account: Account
+  readonly documents: Documents
+  readonly pipelines: Pipelines
+  readonly versions: Versions
+  readonly versionCache: VersionCache
+  readonly runs: RunService
+  readonly workspace: OpenWorkspace
+  readonly secrets: SecretStore
+  readonly server: ServerCalls
+}
+
+const OK = { ok: true } as const
+
+/** The methods of the contract over the features: which feature answers what, and nothing else. */
+export const createHandlers = (f: Features): Handlers => ({
+  'app.info': () => ({
+    version: f.about.version,
+    duckdb: f.about.duckdb,
+    data_dir: f.about.folder,
+    device_id: f.about.deviceId,
+    server: f.account.server,
+    user: f.account.person,
+  }),
+  'app.connect': async ({ server }) => {
+    await f.account.connect(server)
+    return OK
+  },
+  'auth.start': async ({ server }) => {
+    if (server) await f.account.connect(server)
+    return f.account.start()
+  },
+  'auth.poll': async ({ device_code }) => {
+    const outcome = await f.account.poll(device_code)
+    if (outcome.state === 'signed_in') await f.workspace.signedIn()
+    return outcome
+  },
+  'auth.sign_out': async () => {
+    await f.workspace.signOut()
+    return OK
+  },
+
+  'workspace.list': async () => ({ workspaces: await f.workspace.list() }),
+  'workspace.select': async ({ workspace_id }) => {
+    await f.workspace.select(workspace_id)
+    return OK
+  },
+  'workspace.create': ({ workspace_id, name }) => f.workspace.create(workspace_id, name),
+  'workspace.members': async () => {
+    const workspace_id = f.workspace.id
+    const { members } = await f.server.call(identityRoutes.listMembers, { params: { workspace_id } })
+    return { members: members.map(({ user_id, name, email, role }) => ({ user_id, name, email, role })) }
+  },
+  'workspace.invite': async ({ email, role }) => {
+    const workspace_id = f.workspace.id
+    const { url } = await f.server.call(identityRoutes.invite, {
+      params: { workspace_id },
+      body: { invitation_id: newId(), email, role },
+    })
+    if (!url) throw new AppError('invitation.not_found', 'The server gave no link for this invitation.')
+    return { url }
+  },
+
+  'sync.state': () => f.workspace.syncState(),
+  'sync.now': () => f.workspace.syncNow(),
+  'sync.pause': ({ paused }) => f.workspace.pause(paused),
+
+  'document.list': () => ({
+    documents: f.documents
+      .list(f.workspace.id)
+      .map(({ documentId, kind, subject, title }) => ({ document_id: documentId, kind, subject, title })),
+  }),
+  'document.open': async ({ document_id }) => {
+    const { bytes, actor } = await f.documents.open(document_id)
+    const reason = f.workspace.readOnlyReason(f.documents.info(document_id))
+    return {
+      document_id,
+      bytes: Buffer.from(bytes).toString('base64'),
+      actor,
+      read_only: reason !== null,
+      read_only_reason: reason,
+    }
+  },
+  'document.append': ({ document_id, changes }, caller) =>
+    f.documents.append(
+      document_id,
+      changes.map(change => Buffer.from(change, 'base64')),
+      caller.viewId,
+    ),
+  'document.authors': async ({ document_id, hashes }) => ({
+    authors: await f.workspace.authors(document_id, hashes),
+  }),
+  'document.presence': async ({ document_id, at }) => {
+    await f.workspace.presence(document_id, at)
+    return OK
+  },
+
+  'pipeline.list': async () => ({ pipelines: await f.pipelines.list(f.workspace.id) }),
+  'pipeline.create': ({ pipeline_id, name }) => f.pipelines.create(f.workspace.id, pipeline_id, name),
+  'pipeline.create_sample': async () => {
+    const sample = await installSample({ filesDir: f.workspace.filesDir })
+    const imported = await f.pipelines.import(f.workspace.id, { ...sample.files })
+    if (imported.state === 'problems')
+      throw new AppError('internal', 'The sample is not importable.', {
+        details: { problems: imported.problems },
+      })
+    return imported.pipeline
+  },
+  'pipeline.import': ({ files, pipeline_id }) => f.pipelines.import(f.workspace.id, files, pipeline_id),
+  'pipeline.export': async ({ pipeline_id, side }) => {
+    f.pipelines.info(pipeline_id)
+    return { files: f.pipelines.files(await f.versions.definitionOf(pipeline_id, side)) }
+  },
+  'pipeline.comments': async ({ kind, id }) => ({
+    document_id: await f.pipelines.comments(f.workspace.id, { kind, id }),
+  }),
+  'pipeline.marks': async ({ pipeline_id }) => ({ marks: await f.workspace.marks(pipeline_id) }),
+  'pipeline.review_mark': async ({ pipeline_id, mark_id, reviewed }) => ({
+    marks: await f.workspace.reviewMark(pipeline_id, mark_id, reviewed),
+  }),
+  'pipeline.compile': ({ pipeline_id }) => f.runs.compile(pipeline_id),
+  'pipeline.lineage': input => f.runs.lineage(input),
+  'pipeline.plan': input => f.runs.plan(input),
+  'pipeline.preview': input => f.runs.preview(input),
+
+  'grant.allow': async input => {
+    await f.runs.allow(input)
+    return OK
+  },
+  'grant.list': () => f.runs.listGrants(),
+  'grant.revoke': async input => {
+    await f.runs.revoke(input)
+    return OK
+  },
+
+  'run.start': input => f.runs.start(input),
+  'run.cancel': ({ run_id }) => f.runs.cancel(run_id),
+  'run.list': input => f.runs.list(f.workspace.id, input),
+  'run.read': ({ run_id }) => f.runs.read(run_id),
+  'run.log': input => f.runs.log(input),
+  'run.artifacts': ({ run_id }) => f.runs.artifacts(run_id),
+  'run.download': ({ artifact_id }) => f.runs.download(artifact_id),
+  'result.rows': input => f.runs.rows(input),
+  'result.summary': input => f.runs.summary(input),
+  'report.read': input => f.runs.report(input),
+
+  'version.list': async ({ pipeline_id }) => ({ versions: await f.versionCache.list(pipeline_id) }),
+  'version.read': ({ pipeline_id, number }) => f.versionCache.read(pipeline_id, number),
+  'version.compare': ({ pipeline_id, before, after }) => f.versions.compare(pipeline_id, before, after),
+  'version.publish': ({ pipeline_id, message }) => f.versions.publish(pipeline_id, message),
+  'version.restore': ({ pipeline_id, number, message }) => f.versions.restore(pipeline_id, number, message),
+
+  'draft.list': async () => {
+    const drafts = await f.documents.drafts(f.workspace.id)
+    return {
+      drafts: drafts.map(draft => ({
+        draft_id: draft.draftId,
+        document_id: draft.documentId,
+        title: draft.title,
+        code: draft.code,
+        reason: draft.reason,
+        changes: draft.changes,
+        created_at: draft.createdAt,
+      })),
+    }
+  },
+  'draft.compare': ({ draft_id }) => compareDraft(f, draft_id),
+  'draft.export': async ({ draft_id }) => {
+    const draft = await f.documents.draft(draft_id)
+    return {
+      files: f.pipelines.files(
+        await f.versions.definitionOf(draft.documentId, { kind: 'local_draft', draft_id }),
+      ),
+    }
+  },
+  'draft.apply': async ({ draft_id }) => {
+    await f.documents.applyDraft(draft_id)
+    return OK
+  },
+  'draft.discard': async ({ draft_id }) => {
+    await f.documents.discardDraft(draft_id)
+    return OK
+  },
+
+  'schedule.list': async () => {
+    const workspace_id = f.workspace.id
+    const { schedules } = await f.server.call(scheduleRoutes.list, { params: { workspace_id } })
+    return {
+      schedules: schedules.map(({ schedule_id, pipeline_id, cron, timezone, enabled, next_due_at }) => ({
+        schedule_id,
+        pipeline_id,
+        cron,
+        timezone,
+        enabled,
+        next_due_at,
+      })),
+    }
+  },
+  'schedule.create': async ({ schedule_id, pipeline_id, cron, timezone }) => {
+    await f.server.call(scheduleRoutes.create, {
+      body: { schedule_id, workspace_id: f.workspace.id, pipeline_id, cron, timezone },
+    })
+    return OK
+  },
+  'schedule.set_enabled': async ({ schedule_id, enabled }) => {
+    await f.server.call(scheduleRoutes.update, { params: { schedule_id }, body: { enabled } })
+    return OK
+  },
+
+  'ledger.list': () => f.runs.ledger(),
+  'secret.list': async () => ({ names: await f.secrets.list() }),
+  'secret.set': async ({ name, value }) => {
+    await f.secrets.set(name, value)
+    return OK
+  },
+  'secret.remove': async ({ name }) => {
+    await f.secrets.remove(name)
+    return OK
+  },
+})
+
+/** A refused edit beside what the document is now (or was on the server, when it is gone). */
+const compareDraft = async (f: Features, draftId: string): Promise<OutputOf<'draft.compare'>> => {
+  const draft = await f.documents.draft(draftId)
+  const side = { kind: 'local_draft', draft_id: draftId } as const
+  if (f.documents.has(draft.documentId))
+    return f.versions.compare(draft.documentId, { kind: 'working' }, side)
+  const none = new Map<string, never>()
+  const after = await f.versions.definitionOf(draft.documentId, side)
+  const before = draft.baseBytes
+    ? readBytes(draft.baseBytes)
+    : { ...after, steps: [], params: {}, sources: {}, report: '', description: '' }
+  return compareSides(
+    draft.documentId,
+    { definition: before, facts: none },
+    { definition: after, facts: none },
+  )
+}

@@ -1,0 +1,226 @@
+import { mkdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { version as duckdbVersion } from '@duckdb/node-api'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import { versionRoutes } from '@pluto-duck/crdt-model/protocol'
+import { type Logger, pino } from 'pino'
+import { systemClock } from '../clock.ts'
+import { Documents } from '../documents/index.ts'
+import { Marks, Publisher } from '../publish/index.ts'
+import { RunService } from '../runs/index.ts'
+import { openSecrets, type SecretStore } from '../secrets/index.ts'
+import { Settings, State, Workspaces } from '../state/index.ts'
+import { WireClient } from '../sync/index.ts'
+import type { ServerCalls } from '../versions/server-calls.ts'
+import { VersionCache } from '../versions/version-cache.ts'
+import { Versions } from '../versions/versions.ts'
+import { Account, type TokenStore } from './account.ts'
+import { TopicBus } from './bus.ts'
+import type { Handlers } from './dispatch.ts'
+import { createHandlers } from './handlers.ts'
+import { Pipelines, toContractProblem } from './pipelines.ts'
+import { OpenWorkspace } from './workspace.ts'
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+
+export interface HostOptions {
+  /** The data folder; made when it is not there. One host owns it at a time. */
+  readonly folder: string
+  /** Takes the place of the stored server address. Null keeps that. */
+  readonly server: string | null
+  /** Default: JSON lines in the folder's `host.log`. */
+  readonly log?: Logger
+}
+
+/** The local process that owns state, sync and runs. Everything that a UI or the CLI does is a method of the contract. */
+export interface Host {
+  readonly handlers: Handlers
+  readonly bus: TopicBus
+  readonly log: Logger
+  /** Tells other programs of this user where the host answers. */
+  announce(info: { readonly port: number; readonly token: string }): void
+  /** Begins to sync and to send what waits; without it a host does only what it is asked. */
+  startBackground(): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * Opens the data folder and puts the features together. Throws `host.locked` when another host owns it. After a crash it
+ * goes on from what was acknowledged: documents, outbox, publishes, runs, uploads.
+ */
+export const openHost = async ({ folder, server, log: given }: HostOptions): Promise<Host> => {
+  const state = await State.open(folder)
+  const closers: (() => Promise<void>)[] = [() => state.close()]
+  const close = async () => {
+    for (const end of closers.splice(0).reverse()) await end()
+  }
+  try {
+    const log = given ?? fileLog(folder)
+    const bus = new TopicBus(error => log.error({ err: error }, 'a listener failed'))
+    const clock = systemClock
+    const settings = new Settings(state)
+    const workspaces = new Workspaces(state)
+    const deviceId = await settings.deviceId()
+    const secrets = await openSecrets({ folder })
+    const account = await Account.open(settings, tokenStore(secrets), clock, server)
+
+    let client: { readonly address: string; readonly wire: WireClient } | null = null
+    const wire = (): WireClient | null => {
+      if (!account.server) return null
+      if (client?.address !== account.server) {
+        const options = { server: account.server, deviceId, token: async () => account.token }
+        client = { address: account.server, wire: new WireClient(options) }
+      }
+      return client.wire
+    }
+    const calls: ServerCalls = {
+      call: async (route, request) => {
+        const connected = wire()
+        if (!connected) throw new AppError('server.unreachable', 'No server is set.')
+        if (!account.token && route.access !== 'public')
+          throw new AppError('auth.required', 'Nobody is signed in.')
+        return (await connected.call(route, request as never)).value
+      },
+    }
+
+    const documents = await Documents.open(state, clock)
+    closers.push(() => documents.close())
+    documents.on(event => {
+      if (event.kind === 'changes') {
+        const changes = event.changes.map(change => Buffer.from(change).toString('base64'))
+        bus.publish('document.changes', { document_id: event.documentId, changes, origin: event.origin })
+      } else if (event.kind === 'reset') {
+        bus.publish('document.reset', { document_id: event.documentId, draft_id: event.draftId })
+      }
+    })
+    const versionCache = new VersionCache(state, calls)
+    const marks = new Marks(state, documents, clock)
+    let workspace: OpenWorkspace | null = null
+    const publisher = await Publisher.open({
+      state,
+      send: async request => {
+        const connected = wire()
+        if (!connected) throw new AppError('server.unreachable', 'No server is set.')
+        const { content_hash: _, ...body } = request
+        const answer = await connected.call(versionRoutes.publish, { body })
+        return { version: answer.value, created: answer.created }
+      },
+      sync: () => workspace?.nudge(),
+      onChange: (pipelineId, published) => {
+        if (published.state === 'published') {
+          versionCache
+            .remember(published.version)
+            .catch((error: unknown) => log.error({ err: error }, 'a version was not kept'))
+        }
+        bus.publish('pipelines.changed', { pipeline_id: pipelineId })
+      },
+    })
+
+    const runs: RunService = await RunService.open({
+      state,
+      dataFolder: folder,
+      server: calls,
+      bus,
+      clock,
+      log,
+      deviceId,
+      resolve: async (pipelineId, number) => {
+        const info = pipelines.info(pipelineId)
+        const base = {
+          workspaceId: info.workspaceId,
+          pipelineName: info.title,
+          filesDir: opened.filesDirOf(info.workspaceId),
+        }
+        if (number === null) return { ...(await pipelines.working(pipelineId)), version: null, ...base }
+        const found = await versionCache.read(pipelineId, number)
+        return { definition: found.definition, heads: found.heads, version: found.number, ...base }
+      },
+      who: () => ({ user_id: account.person?.id ?? 'local', name: account.person?.name ?? 'You' }),
+      remote: workspaceId => opened.remote && opened.id === workspaceId,
+    })
+    closers.push(() => runs.close())
+
+    const pipelines = new Pipelines(documents, versionCache, {
+      marks: async pipelineId => (await opened.marks(pipelineId)).filter(mark => !mark.reviewed).length,
+      lastRun: pipelineId => runs.lastRun(pipelineId),
+    })
+    const opened = await OpenWorkspace.open({
+      folder,
+      deviceId,
+      state,
+      settings,
+      workspaces,
+      documents,
+      account,
+      server: calls,
+      client: wire,
+      versions: versionCache,
+      publisher,
+      marks,
+      bus,
+      clock,
+      log,
+      onCaughtUp: () => runs.online(),
+    })
+    workspace = opened
+    closers.push(() => opened.close())
+
+    const versions = new Versions(documents, versionCache, {
+      marks: pipelineId => opened.marks(pipelineId),
+      compileProblems: async pipelineId => {
+        const { problems } = await runs.compile(pipelineId)
+        // Where a source lies is a matter of this machine, not of the pipeline.
+        return problems.filter(problem => !problem.code.startsWith('source.'))
+      },
+      stepFacts: (pipelineId, definition) => runs.stepFacts(pipelineId, definition),
+      sync: async () => {
+        await opened.syncNow()
+      },
+      publish: request => publisher.publish(request, () => opened.connected),
+      toProblem: toContractProblem,
+    })
+    await runs.resume()
+
+    const handlers = createHandlers({
+      about: { version, duckdb: duckdbVersion(), folder, deviceId },
+      account,
+      documents,
+      pipelines,
+      versions,
+      versionCache,
+      runs,
+      workspace: opened,
+      secrets,
+      server: calls,
+    })
+    return {
+      handlers,
+      bus,
+      log,
+      announce: info => state.announce(info),
+      startBackground: () => opened.startBackground(),
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Log lines never hold a token, a document's text or a row: they name codes, ids and counts. */
+const fileLog = (folder: string): Logger => {
+  mkdirSync(join(folder, 'logs'), { recursive: true })
+  return pino(
+    { level: process.env.PLUTO_LOG_LEVEL ?? 'info' },
+    pino.destination({ dest: join(folder, 'host.log'), sync: false, mkdir: true }),
+  )
+}
+
+const TOKEN = 'session'
+
+const tokenStore = (secrets: SecretStore): TokenStore => ({
+  get: async () => process.env.PLUTO_TOKEN ?? (await secrets.get(TOKEN).catch(() => null)),
+  set: token => secrets.set(TOKEN, token),
+  erase: () => secrets.remove(TOKEN).catch(() => undefined),
+})

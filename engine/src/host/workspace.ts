@@ -1,0 +1,456 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
+import {
+  allows,
+  changeRoutes,
+  DOCUMENT_WRITERS,
+  identityRoutes,
+  type LiveEvent,
+  type Role,
+} from '@pluto-duck/crdt-model/protocol'
+import type { Logger } from 'pino'
+import type { z } from 'zod'
+import type { Clock } from '../clock.ts'
+import type { ContractMark, OutputOf, SyncState, workspaceEntry } from '../contract/index.ts'
+import type { DocumentInfo, Documents } from '../documents/index.ts'
+import type { Marks, Publisher } from '../publish/index.ts'
+import type { Settings, State, WorkspaceRow, Workspaces } from '../state/index.ts'
+import { fetchRecords, Sync, type SyncNews, type WireClient } from '../sync/index.ts'
+import type { ServerCalls } from '../versions/server-calls.ts'
+import type { VersionCache } from '../versions/version-cache.ts'
+import type { Account } from './account.ts'
+import type { TopicBus } from './bus.ts'
+
+type WorkspaceEntry = z.infer<typeof workspaceEntry>
+
+export interface WorkspaceParts {
+  readonly folder: string
+  readonly deviceId: string
+  readonly state: State
+  readonly settings: Settings
+  readonly workspaces: Workspaces
+  readonly documents: Documents
+  readonly account: Account
+  readonly server: ServerCalls
+  /** Null while no server is named. */
+  readonly client: () => WireClient | null
+  readonly versions: VersionCache
+  readonly publisher: Publisher
+  readonly marks: Marks
+  readonly bus: TopicBus
+  readonly clock: Clock
+  readonly log: Logger
+  /** The connection is back and everything is sent: what else waits may go. */
+  readonly onCaughtUp: () => void
+}
+
+const SELECTED = 'workspace'
+const PAUSED = 'paused'
+/** How long a caller of `syncNow` is kept waiting. */
+const SYNC_WAIT_MS = 30_000
+
+/**
+ * The open workspace of this installation and its sync: which one it is, what state it is in, what needs the person. One
+ * workspace is open at a time; the others keep their documents and are synced when they are opened.
+ */
+export class OpenWorkspace {
+  readonly #p: WorkspaceParts
+  #row: WorkspaceRow | null = null
+  #sync: Sync | null = null
+  #background = false
+  #paused = false
+  #lastState = ''
+  /** Display names by user id, from the members of the workspace. */
+  readonly #names = new Map<string, string>()
+  /** Heads of documents whose records are here. */
+  readonly #recorded = new Map<string, string>()
+
+  private constructor(parts: WorkspaceParts) {
+    this.#p = parts
+  }
+
+  static async open(parts: WorkspaceParts): Promise<OpenWorkspace> {
+    const workspace = new OpenWorkspace(parts)
+    workspace.#paused = (await parts.settings.get(PAUSED)) === 'true'
+    const selected = await parts.settings.get(SELECTED)
+    const rows = await parts.workspaces.list()
+    workspace.#row = rows.find(row => row.workspace_id === selected) ?? rows[0] ?? null
+    parts.documents.on(event => {
+      if (event.kind === 'listed') parts.bus.publish('pipelines.changed', { pipeline_id: event.documentId })
+      if (event.kind !== 'changes') void workspace.#tell()
+    })
+    return workspace
+  }
+
+  /** Throws `workspace.not_found` while none is open. */
+  get id(): string {
+    if (!this.#row) {
+      throw new AppError('workspace.not_found', 'No workspace is open.', {
+        hint: 'Make one: `pluto workspace create NAME`, or sign in.',
+      })
+    }
+    return this.#row.workspace_id
+  }
+
+  get remote(): boolean {
+    return this.#row?.remote ?? false
+  }
+
+  get role(): Role {
+    return this.#row?.role ?? 'viewer'
+  }
+
+  /** Is there a connection that a publish can go over soon? */
+  get connected(): boolean {
+    const state = this.#sync?.status().state
+    return state === 'in_sync' || state === 'syncing'
+  }
+
+  /** Asks for a round of sync soon, without waiting for it. */
+  nudge(): void {
+    void this.#sync?.now()
+  }
+
+  /** The folder in which relative paths of sources start, on this machine. */
+  get filesDir(): string {
+    return this.filesDirOf(this.id)
+  }
+
+  filesDirOf(workspaceId: string): string {
+    const dir = join(this.#p.folder, 'files', workspaceId)
+    mkdirSync(dir, { recursive: true })
+    return dir
+  }
+
+  /** Syncs in the background from now on (the app and `pluto serve`); without it only `syncNow` syncs. */
+  async startBackground(): Promise<void> {
+    this.#background = true
+    await this.#refreshIfOnline()
+    await this.#startSync()
+  }
+
+  async list(): Promise<WorkspaceEntry[]> {
+    // A host in the background hears of changes; a command that runs once has to ask.
+    if (!this.#background) await this.#refreshIfOnline()
+    const rows = await this.#p.workspaces.list()
+    return rows.map(row => entryOf(row, this.#row))
+  }
+
+  async select(workspaceId: string): Promise<void> {
+    const row = await this.#p.workspaces.get(workspaceId)
+    if (!row) throw new AppError('workspace.not_found', 'You have no such workspace on this machine.')
+    await this.#open(row)
+  }
+
+  /** On the server when one is signed in to; else on this machine only, until it is. */
+  async create(workspaceId: string, name: string): Promise<WorkspaceEntry> {
+    const remote = this.#p.account.token !== null
+    if (remote)
+      await this.#p.server.call(identityRoutes.createWorkspace, { body: { workspace_id: workspaceId, name } })
+    await this.#p.workspaces.put({ workspace_id: workspaceId, name, role: 'owner', remote })
+    const row = await this.#p.workspaces.get(workspaceId)
+    if (!row) throw new AppError('internal', 'The workspace was not stored.')
+    await this.#open(row)
+    return entryOf(row, this.#row)
+  }
+
+  /** After a sign-in: who it is, their workspaces, and those made here before, which go to the server now. */
+  async signedIn(): Promise<void> {
+    await this.#refresh()
+    await this.#startSync()
+  }
+
+  async signOut(): Promise<void> {
+    await this.#stopSync()
+    try {
+      if (this.#p.account.token) await this.#p.server.call(identityRoutes.signOut, {})
+    } catch (error) {
+      // Out of reach or ended already: the token is erased here all the same.
+      this.#quiet(error)
+    }
+    await this.#p.account.forget()
+    await this.#tell()
+  }
+
+  async syncState(): Promise<SyncState> {
+    const status = this.#sync?.status()
+    const needs = this.#row ? await this.#needs(status?.diverged ?? []) : []
+    const base = {
+      waiting:
+        status?.waiting ??
+        (this.#row ? this.#p.documents.waiting({ workspaceId: this.#row.workspace_id }) : 0),
+      waiting_publishes: this.#p.publisher.waiting(this.#row?.workspace_id ?? ''),
+      paused: this.#paused,
+      seq: status?.seq ?? this.#row?.cursor ?? 0,
+      last_synced_at: status?.last_synced_at ?? this.#row?.last_synced_at ?? null,
+      devices_online: status?.devices_online ?? 0,
+      error: status?.error ?? null,
+      needs,
+    }
+    return { state: this.#stateWord(status?.state ?? null, needs.length > 0), ...base }
+  }
+
+  async syncNow(): Promise<SyncState> {
+    await this.#refreshIfOnline()
+    if (!this.#row) return this.syncState()
+    await this.#startSync(true)
+    if (this.#sync) {
+      await Promise.race([this.#sync.now(), this.#p.clock.sleep(SYNC_WAIT_MS)])
+      await this.#p.publisher.settled(this.id)
+    }
+    return this.syncState()
+  }
+
+  async pause(paused: boolean): Promise<SyncState> {
+    this.#paused = paused
+    await this.#p.settings.set(PAUSED, String(paused))
+    this.#sync?.pause(paused)
+    if (!paused) await this.#startSync()
+    await this.#tell()
+    return this.syncState()
+  }
+
+  readOnlyReason(info: DocumentInfo): string | null {
+    if (!this.remote || DOCUMENT_WRITERS[info.kind].includes(this.role)) return null
+    return 'You are a viewer of this workspace: an edit is kept as a private draft. Ask an owner for the editor role.'
+  }
+
+  mayRun(): boolean {
+    return !this.remote || allows(this.role, 'run.write')
+  }
+
+  async marks(pipelineId: string): Promise<ContractMark[]> {
+    await this.#ensureRecords(pipelineId)
+    const current = await this.#p.versions.current(pipelineId)
+    return this.#p.marks.list(pipelineId, current?.heads ?? [], userId => this.#nameOf(userId))
+  }
+
+  async reviewMark(pipelineId: string, markId: string, reviewed: boolean): Promise<ContractMark[]> {
+    await this.#p.marks.review(pipelineId, markId, reviewed)
+    await this.#tell()
+    return this.marks(pipelineId)
+  }
+
+  /** Who made which change, by the server's records; null while it has none, and for what it does not know. */
+  async authors(
+    documentId: string,
+    hashes: readonly string[],
+  ): Promise<OutputOf<'document.authors'>['authors']> {
+    const wanted = new Set(hashes)
+    await this.#ensureRecords(documentId)
+    const known = await this.#p.marks.records(documentId)
+    const authors: OutputOf<'document.authors'>['authors'] = {}
+    for (const hash of wanted) {
+      const record = known.get(hash)
+      authors[hash] = record ? { user_id: record.author_id, name: this.#nameOf(record.author_id) } : null
+    }
+    return authors
+  }
+
+  async presence(documentId: string | null, at: string | null): Promise<void> {
+    if (!this.#row?.remote || this.#sync?.status().state === 'offline' || !this.#p.account.token) return
+    try {
+      await this.#p.server.call(changeRoutes.presence, {
+        params: { workspace_id: this.id },
+        body: { document_id: documentId, at },
+      })
+    } catch (error) {
+      // Presence is a courtesy: without it nothing is lost.
+      this.#quiet(error)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#stopSync()
+  }
+
+  /** Documents that came by snapshot bring no records. Asked once for each state of a document; offline it does without. */
+  async #ensureRecords(documentId: string): Promise<void> {
+    const client = this.#p.client()
+    if (!client || !this.connected || !this.#p.documents.has(documentId)) return
+    const heads = this.#p.documents.info(documentId).heads.join()
+    if (this.#recorded.get(documentId) === heads) return
+    try {
+      await fetchRecords({ state: this.#p.state, documents: this.#p.documents, client }, documentId)
+      this.#recorded.set(documentId, heads)
+    } catch (error) {
+      this.#quiet(error)
+    }
+  }
+
+  async #open(row: WorkspaceRow): Promise<void> {
+    if (this.#row?.workspace_id !== row.workspace_id) await this.#stopSync()
+    this.#row = row
+    await this.#p.settings.set(SELECTED, row.workspace_id)
+    await this.#startSync()
+    await this.#tell()
+    this.#p.bus.publish('pipelines.changed', { pipeline_id: null })
+  }
+
+  async #refreshIfOnline(): Promise<void> {
+    if (!this.#p.account.token || this.#paused) return
+    await this.#refresh().catch((error: unknown) => this.#quiet(error))
+  }
+
+  /** Takes over who is signed in, the workspaces and the role in each; sends workspaces that were made before signing in. */
+  async #refresh(): Promise<void> {
+    const me = await this.#p.server.call(identityRoutes.me, {})
+    await this.#p.account.remember(me.user)
+    const there = new Set(me.workspaces.map(membership => membership.workspace_id))
+    for (const { workspace_id, name, role } of me.workspaces)
+      await this.#p.workspaces.put({ workspace_id, name, role, remote: true })
+    for (const row of await this.#p.workspaces.list()) {
+      if (row.remote || there.has(row.workspace_id)) continue
+      await this.#p.server.call(identityRoutes.createWorkspace, {
+        body: { workspace_id: row.workspace_id, name: row.name },
+      })
+      await this.#p.workspaces.put({ ...row, remote: true })
+    }
+    const rows = await this.#p.workspaces.list()
+    this.#row = rows.find(row => row.workspace_id === this.#row?.workspace_id) ?? rows[0] ?? null
+    if (this.#row?.remote) {
+      const { members } = await this.#p.server.call(identityRoutes.listMembers, {
+        params: { workspace_id: this.#row.workspace_id },
+      })
+      for (const { user_id, name } of members) this.#names.set(user_id, name)
+      await this.#p.versions.refresh(this.#row.workspace_id)
+    }
+  }
+
+  async #startSync(asked = false): Promise<void> {
+    const client = this.#p.client()
+    if (this.#sync || !client || !this.#row?.remote || !(this.#background || asked)) return
+    const workspaceId = this.#row.workspace_id
+    const sync = new Sync({
+      workspaceId,
+      deviceId: this.#p.deviceId,
+      client,
+      state: this.#p.state,
+      documents: this.#p.documents,
+      clock: this.#p.clock,
+      signedIn: async () => this.#p.account.token !== null,
+      log: (level, message, facts) => this.#p.log[level](facts, message),
+    })
+    this.#sync = sync
+    sync.on(news => this.#hear(workspaceId, news))
+    if (this.#paused) sync.pause(true)
+    await sync.start()
+  }
+
+  async #stopSync(): Promise<void> {
+    const sync = this.#sync
+    this.#sync = null
+    await sync?.stop()
+  }
+
+  #hear(workspaceId: string, news: SyncNews): void {
+    switch (news.kind) {
+      case 'caught_up':
+        this.#p.publisher.ready(workspaceId)
+        this.#p.onCaughtUp()
+        void this.#tell()
+        return
+      case 'live':
+        this.#heardLive(workspaceId, news.event)
+        return
+      case 'status':
+      case 'refused':
+        void this.#tell()
+    }
+  }
+
+  #heardLive(workspaceId: string, event: LiveEvent): void {
+    if (event.type === 'version') {
+      this.#p.versions
+        .refresh(workspaceId)
+        .then(() => this.#p.bus.publish('pipelines.changed', { pipeline_id: event.pipeline_id }))
+        .catch((error: unknown) => this.#quiet(error))
+    } else if (event.type === 'member') {
+      this.#refresh().catch((error: unknown) => this.#quiet(error))
+    } else if (event.type === 'presence' && event.device_id !== this.#p.deviceId) {
+      const { document_id, device_id, name, at, left } = event
+      this.#p.bus.publish('document.presence', { document_id, device_id, name, at, left })
+    }
+  }
+
+  /** Tells the views the state, when it is another than they know. */
+  async #tell(): Promise<void> {
+    try {
+      const state = await this.syncState()
+      const text = JSON.stringify(state)
+      if (text === this.#lastState) return
+      this.#lastState = text
+      this.#p.bus.publish('sync.state', state)
+    } catch (error) {
+      this.#p.log.error({ err: error }, 'the sync state could not be told')
+    }
+  }
+
+  #stateWord(
+    sync: 'in_sync' | 'syncing' | 'offline' | 'signed_out' | null,
+    needsYou: boolean,
+  ): SyncState['state'] {
+    if (this.#row && !this.#row.remote) return 'local'
+    if (!this.#p.account.server) return 'local'
+    if (!this.#p.account.token) return 'signed_out'
+    if (this.#paused) return 'offline'
+    if (sync === 'signed_out' || sync === 'offline') return sync
+    if (needsYou) return 'needs_you'
+    return sync ?? 'syncing'
+  }
+
+  async #needs(diverged: readonly string[]): Promise<SyncState['needs']> {
+    const needs: SyncState['needs'] = []
+    for (const info of this.#p.documents.list(this.id)) {
+      if (info.kind !== 'pipeline') continue
+      const marks = (await this.marks(info.documentId)).filter(mark => !mark.reviewed)
+      if (marks.length > 0) {
+        const steps = [...new Set(marks.map(mark => mark.label))]
+        needs.push({ kind: 'marks', pipeline_id: info.documentId, pipeline: info.title, steps })
+      }
+    }
+    for (const draft of await this.#p.documents.drafts(this.id)) {
+      needs.push({
+        kind: 'refused',
+        draft_id: draft.draftId,
+        document_id: draft.documentId,
+        title: draft.title,
+        reason: draft.reason,
+      })
+    }
+    for (const { pipelineId, reason } of this.#p.publisher.needs(this.id)) {
+      const pipeline = this.#p.documents.has(pipelineId)
+        ? this.#p.documents.info(pipelineId).title
+        : pipelineId
+      needs.push({ kind: 'publish', pipeline_id: pipelineId, pipeline, reason })
+    }
+    for (const documentId of diverged) {
+      needs.push({
+        kind: 'diverged',
+        document_id: documentId,
+        title: this.#p.documents.info(documentId).title,
+      })
+    }
+    return needs
+  }
+
+  #nameOf(userId: string): string {
+    if (userId === this.#p.account.person?.id) return this.#p.account.person.name
+    return this.#names.get(userId) ?? 'a former member'
+  }
+
+  #quiet(error: unknown): void {
+    const { code, message } = toAppError(error)
+    if (code === 'internal') this.#p.log.error({ err: error }, 'a call to the server failed')
+    else this.#p.log.info({ code }, message)
+  }
+}
+
+const entryOf = (row: WorkspaceRow, selected: WorkspaceRow | null): WorkspaceEntry => ({
+  workspace_id: row.workspace_id,
+  name: row.name,
+  role: row.role,
+  remote: row.remote,
+  selected: row.workspace_id === selected?.workspace_id,
+})
