@@ -14,6 +14,7 @@ import {
   Preview,
   type PreviewRelation,
   type RunOutcome,
+  type StepOutcome,
 } from '../run/index.ts'
 import type { RunnerPool } from '../runner/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
@@ -59,9 +60,6 @@ export async function carryOut(
   const { record } = run
   await parts.messages.write(record.run_id, messagesOf(run))
   if (files.length > 0) await parts.outgoing(record, files)
-  run.log.say(outcome.state === 'success' ? 'info' : 'error', endWords(outcome), {
-    cause: outcome.state === 'success' ? null : causeOf(outcome),
-  })
   run.log.close()
   await run.change({
     state: outcome.state,
@@ -78,18 +76,6 @@ const messagesOf = (run: ActiveRun): Map<string, string> =>
 
 const causeOf = (outcome: RunOutcome): Cause =>
   outcome.state === 'cancelled' ? 'cancelled' : (outcome.error?.class ?? 'internal')
-
-function endWords(outcome: RunOutcome): string {
-  const failed = outcome.steps.find(step => step.state === 'failed')
-  switch (outcome.state) {
-    case 'success':
-      return `The run succeeded in ${outcome.duration_ms} ms.`
-    case 'cancelled':
-      return 'The run was cancelled.'
-    case 'failed':
-      return failed ? `The run failed at step ${failed.name}.` : 'The run failed before its first step.'
-  }
-}
 
 /** A report that cannot be made is told, and fails nothing: the results are there. */
 async function writeReport(
@@ -206,7 +192,10 @@ export const previewParts = ({ pool, warehouse }: Pick<CarryOutParts, 'pool' | '
 })
 
 /** The results of exactly this run, by name. */
-export function relationsOf(plan: PlanResult['plan'], outcome: Pick<RunOutcome, 'steps'>): PreviewRelation[] {
+export function relationsOf(
+  plan: PlanResult['plan'],
+  outcome: { readonly steps: readonly Pick<StepOutcome, 'step_id' | 'state'>[] },
+): PreviewRelation[] {
   return plan.steps.flatMap((step): PreviewRelation[] => {
     const { name, sql, fingerprint } = step
     const made = outcome.steps.find(one => one.step_id === step.step_id)
