@@ -31,6 +31,7 @@ export type Grants = {
 const COMPILE_MS = 250
 const READ_MS = 40
 const LOG_LIMIT = 5000
+const LOG_MS = 120
 export const ENDED = new Set(['success', 'failed', 'skipped', 'cancelled'])
 
 /** One pipeline as it is worked on: its replica, what it compiles to, its runs, versions and marks. */
@@ -58,6 +59,8 @@ export class OpenPipeline {
   private compileTimer: ReturnType<typeof setTimeout> | null = null
   private readTimer: ReturnType<typeof setTimeout> | null = null
   private compileAgain = false
+  private logTimer: ReturnType<typeof setTimeout> | null = null
+  private readonly logNext = new Map<string, number>()
   private compiling = false
   private closed = false
 
@@ -70,8 +73,8 @@ export class OpenPipeline {
       bridge.on('run.changed', run => {
         if (run.pipeline_id === id) this.takeRun(run)
       }),
-      bridge.on('run.log', ({ run_id, lines }) => {
-        if (this.logs[run_id]) this.takeLog(run_id, lines)
+      bridge.on('run.log', ({ run_id }) => {
+        if (this.logs[run_id]) this.readLogSoon(run_id)
       }),
       bridge.on('pipelines.changed', event => {
         if (event.pipeline_id === null || event.pipeline_id === id) {
@@ -208,13 +211,24 @@ export class OpenPipeline {
     if (read) this.marks = read.marks
   }
 
+  /** Reads the lines that are new since the last time. */
   async readLog(runId: string): Promise<void> {
-    const read = await this.app.call('run.log', { run_id: runId })
-    if (read.ok) this.logs = { ...this.logs, [runId]: read.value.lines.slice(-LOG_LIMIT) }
+    const after = this.logNext.get(runId) ?? 0
+    const read = await this.app.call('run.log', { run_id: runId, after_line: after })
+    // Another read of the same lines was quicker.
+    if (!read.ok || (this.logNext.get(runId) ?? 0) !== after) return
+    this.logNext.set(runId, read.value.next_line)
+    this.logs = {
+      ...this.logs,
+      [runId]: [...(this.logs[runId] ?? []), ...read.value.lines].slice(-LOG_LIMIT),
+    }
   }
 
-  private takeLog(runId: string, lines: readonly LogLine[]): void {
-    this.logs = { ...this.logs, [runId]: [...(this.logs[runId] ?? []), ...lines].slice(-LOG_LIMIT) }
+  private readLogSoon(runId: string): void {
+    this.logTimer ??= setTimeout(() => {
+      this.logTimer = null
+      void this.readLog(runId)
+    }, LOG_MS)
   }
 
   private takeRun(run: RunView): void {
@@ -222,7 +236,9 @@ export class OpenPipeline {
     // A terminal state never changes, so a late event can't bring a run back to life.
     if (at >= 0 && ENDED.has(this.runs[at]!.state) && !ENDED.has(run.state)) return
     this.runs = at < 0 ? [run, ...this.runs] : this.runs.with(at, run)
-    if (ENDED.has(run.state)) this.preview.resultChanged()
+    if (!ENDED.has(run.state)) return
+    if (this.logs[run.run_id]) this.readLogSoon(run.run_id)
+    this.preview.resultChanged()
   }
 
   /** Runs the working state; asks for grants first when it needs some. */
@@ -235,7 +251,7 @@ export class OpenPipeline {
       const started = await this.app.call('run.start', { pipeline_id: this.id, run_id, select })
       if (started.ok) {
         this.takeRun(started.value)
-        this.logs = { ...this.logs, [run_id]: this.logs[run_id] ?? [] }
+        await this.readLog(run_id)
         return
       }
       if (started.error.code === 'grant.required') await this.askGrants(() => void this.run(select))
@@ -270,6 +286,7 @@ export class OpenPipeline {
     for (const stop of this.stops) stop()
     if (this.compileTimer) clearTimeout(this.compileTimer)
     if (this.readTimer) clearTimeout(this.readTimer)
+    if (this.logTimer) clearTimeout(this.logTimer)
     this.presence.close()
     this.comments.close()
     this.replica?.close()

@@ -166,8 +166,8 @@ export const en = {
     problems: 'Problems',
     log: 'Log',
     noStepsTitle: 'Write the first step',
-    noStepsText:
-      'A step is one SELECT. Read a source as source.name, another step by its name. Press ⌘Enter to see its rows.',
+    noStepsText: (keys: string) =>
+      `A step is one SELECT. Read a source as source.name, another step by its name. Press ${keys} to see its rows.`,
     zoomIn: 'Zoom in',
     zoomOut: 'Zoom out',
     fit: 'Fit to the pane',
@@ -477,7 +477,7 @@ export const en = {
     emptyTitle: 'Nothing was said yet',
     emptyText:
       'Ask about a step or the whole pipeline. Select lines in the SQL editor to comment on exactly those. It works offline too.',
-    placeholder: 'Write a comment. ⌘Enter sends it.',
+    placeholder: (keys: string) => `Write a comment. ${keys} sends it.`,
     send: 'Comment',
     reply: 'Reply',
     replyTo: 'Reply to this thread',

@@ -2,7 +2,7 @@
  * Takes pictures of the app's screens over the harness's bridge: `node test/harness/look.ts DIR [name…]`, after
  * `vite build --config test/harness/vite.config.ts`. For a person to look at; nothing is compared.
  */
-import { createReadStream, existsSync, mkdirSync } from 'node:fs'
+import { createReadStream, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { extname, join } from 'node:path'
@@ -11,6 +11,7 @@ import { PAGE_CSP } from '@pluto-duck/engine/contract'
 import { launchChromium } from '@pluto-duck/test-fixtures/services'
 
 const [out = 'pictures', ...only] = process.argv.slice(2)
+const axe = readFileSync(fileURLToPath(import.meta.resolve('axe-core')), 'utf8')
 const root = fileURLToPath(new URL('../../dist/harness', import.meta.url))
 const types: Record<string, string> = {
   '.html': 'text/html',
@@ -90,6 +91,11 @@ for (const [theme, width] of [
     await page.waitForTimeout(900)
     await act?.(page)
     await page.waitForTimeout(400)
+    await page.evaluate(axe)
+    const found = await page.evaluate<string[]>(
+      `axe.run({ resultTypes: ['violations'] }).then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => v.id + ': ' + v.nodes.slice(0, 4).map(n => n.html.slice(0, 160)).join(' | ')))`,
+    )
+    for (const line of found) console.log(name, theme, width, line)
     await page.screenshot({ path: join(out, `${name}-${theme}-${width}.png`) })
   }
   await browser.close()
