@@ -63,7 +63,12 @@ export class Publisher {
     for (;;) {
       const state = this.of(pipeline_id)
       const settled = state.state === 'published' || state.state === 'needs_you'
-      if (settled && state.request.version_id === version_id) return state
+      if (settled && state.request.version_id === version_id) {
+        // Who asked is being told now, and nothing of it can go on: it does not wait for them any more.
+        if (state.state === 'needs_you' && (state.need.kind === 'refused' || state.need.kind === 'invalid'))
+          await this.dismiss(pipeline_id)
+        return state
+      }
       if (state.state === 'idle' || !connected() || Date.now() > until) return state
       await this.#changed(Math.min(500, until - Date.now()))
     }
