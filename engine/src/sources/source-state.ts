@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream, promises as fs } from 'node:fs'
 import path from 'node:path'
 import { z } from 'zod'
@@ -48,7 +48,8 @@ export class SourceHashes {
   async save(): Promise<void> {
     if (this.#file === null || this.#entries === null) return
     await fs.mkdir(path.dirname(this.#file), { recursive: true })
-    const temporary = `${this.#file}.${process.pid}.tmp`
+    // Two plans may end at once: each writes a file of its own, and the last one stays.
+    const temporary = `${this.#file}.${process.pid}.${randomUUID()}.tmp`
     await fs.writeFile(temporary, JSON.stringify(Object.fromEntries(this.#entries)), { mode: 0o600 })
     await fs.rename(temporary, this.#file)
   }
