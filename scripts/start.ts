@@ -4,13 +4,16 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { createRequire, enableCompileCache } from 'node:module'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import type { RunningServer } from '@pluto-duck/sync-server'
 import { makeSample } from './sample.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
+/** Compiled code of both processes, kept between starts: loading takes a third less. */
+const COMPILE_CACHE = join(ROOT, 'node_modules', '.cache', 'compile')
 
 const HELP = `Usage: npm start -- [options]
 
@@ -77,32 +80,41 @@ const buildApp = (): Promise<void> =>
     )
   })
 
-/** Starts `pluto serve` and answers its address when it is ready. */
-const startHost = (
-  options: Options,
-  server: string,
-  token: string,
-): Promise<{ child: ChildProcess; url: string }> =>
-  new Promise((done, failed) => {
-    const program = join(ROOT, 'engine', 'bin', 'pluto.ts')
-    const child = spawn(process.execPath, [program, 'serve', '--json', '--port', String(options.port)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: {
-        ...process.env,
-        PLUTO_HOME: join(options.dataDir, 'host'),
-        PLUTO_SERVER: server,
-        PLUTO_TOKEN: token,
-      },
-    })
-    let text = ''
-    child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
-      text += chunk
-      const line = text.split('\n').find(candidate => /^\{"ready":.*\}$/.test(candidate))
-      if (line) done({ child, url: (JSON.parse(line) as { ready: string }).ready })
-    })
-    child.once('error', failed)
-    child.once('exit', code => failed(new Error(`the host ended with code ${code}`)))
+interface HostProcess {
+  readonly child: ChildProcess
+  /** Resolves with the app's address. */
+  connect(server: string, token: string): Promise<string>
+}
+
+/** Starts `pluto serve`, which loads while the server starts and is told of it by `connect`. */
+const startHost = (options: Options): HostProcess => {
+  const program = join(ROOT, 'engine', 'bin', 'pluto.ts')
+  const child = spawn(
+    process.execPath,
+    [program, 'serve', '--json', '--connect-stdin', '--port', String(options.port)],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, PLUTO_HOME: join(options.dataDir, 'host'), NODE_COMPILE_CACHE: COMPILE_CACHE },
+    },
+  )
+  const ready = Promise.withResolvers<string>()
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+    const line = text.split('\n').find(candidate => /^\{"ready":.*\}$/.test(candidate))
+    if (line) ready.resolve((JSON.parse(line) as { ready: string }).ready)
   })
+  child.once('error', ready.reject)
+  child.once('exit', code => ready.reject(new Error(`the host ended with code ${code}`)))
+  ready.promise.catch(() => {})
+  return {
+    child,
+    connect: (server, token) => {
+      child.stdin.end(`${JSON.stringify({ server, token })}\n`)
+      return ready.promise
+    },
+  }
+}
 
 /** The Electron binary, or null: the registry's package fetches it on its first run, so it may not be there. */
 const electronBinary = (): string | null => {
@@ -141,31 +153,26 @@ const openBrowser = (address: string): void => {
   child.unref()
 }
 
+const endHost = async (child: ChildProcess): Promise<void> => {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise(resolve => child.once('exit', resolve))
+  child.kill('SIGTERM')
+  await ended
+}
+
 const main = async (): Promise<void> => {
   const options = readOptions()
+  enableCompileCache(COMPILE_CACHE)
   const built = buildApp()
   built.catch(() => {})
-  const { readConfig, startServer } = await import('@pluto-duck/sync-server')
-  const server = await startServer(
-    readConfig({
-      HOST: '127.0.0.1',
-      PORT: '0',
-      DATA_DIR: join(options.dataDir, 'server'),
-      SIGNUP: 'invite',
-      LOG_LEVEL: 'warn',
-    }),
-  )
+  const host = startHost(options)
 
-  let host: ChildProcess | undefined
+  let server: RunningServer | undefined
   let stopping: Promise<void> | undefined
   const stop = (code: number): void => {
     stopping ??= (async () => {
-      if (host && host.exitCode === null && host.signalCode === null) {
-        const ended = new Promise(resolve => host?.once('exit', resolve))
-        host.kill('SIGTERM')
-        await ended
-      }
-      await server.close()
+      await endHost(host.child)
+      await server?.close()
       process.exit(code)
     })()
   }
@@ -173,15 +180,24 @@ const main = async (): Promise<void> => {
   process.on('SIGTERM', () => stop(0))
 
   try {
+    const { readConfig, startServer } = await import('@pluto-duck/sync-server')
+    server = await startServer(
+      readConfig({
+        HOST: '127.0.0.1',
+        PORT: '0',
+        DATA_DIR: join(options.dataDir, 'server'),
+        SIGNUP: 'invite',
+        LOG_LEVEL: 'warn',
+      }),
+    )
     const userId = await server.ensureLocalOwner({ name: 'Local user', email: 'you@pluto-duck.localhost' })
     const token = await server.issueSession(userId)
+    host.child.once('exit', code => stop(code ?? 1))
     await built
-    const started = await startHost(options, server.url, token)
-    host = started.child
-    host.once('exit', code => stop(code ?? 1))
-    await makeSample(started.url)
-    process.stdout.write(`ready ${started.url}\n`)
-    if (options.open) openApp(started.url)
+    const url = await host.connect(server.url, token)
+    await makeSample(url)
+    process.stdout.write(`ready ${url}\n`)
+    if (options.open) openApp(url)
   } catch (error) {
     if (!stopping) process.stderr.write(`Pluto Duck could not start: ${(error as Error).message}\n`)
     stop(1)

@@ -29,6 +29,8 @@ export interface HostOptions {
   readonly folder: string
   /** Takes the place of the stored server address. Null keeps that. */
   readonly server: string | null
+  /** A session's token that is not kept anywhere. Default: PLUTO_TOKEN, else the keychain's. */
+  readonly token?: string
   /** Default: JSON lines in the folder's `host.log`. */
   readonly log?: Logger
 }
@@ -49,7 +51,7 @@ export interface Host {
  * Opens the data folder and puts the features together. Throws `host.locked` when another host owns it. After a crash it
  * goes on from what was acknowledged: documents, outbox, publishes, runs, uploads.
  */
-export const openHost = async ({ folder, server, log: given }: HostOptions): Promise<Host> => {
+export const openHost = async ({ folder, server, token, log: given }: HostOptions): Promise<Host> => {
   const state = await State.open(folder)
   const closers: (() => Promise<void>)[] = [() => state.close()]
   const close = async () => {
@@ -63,7 +65,12 @@ export const openHost = async ({ folder, server, log: given }: HostOptions): Pro
     const workspaces = new Workspaces(state)
     const deviceId = await settings.deviceId()
     const secrets = await openSecrets({ folder })
-    const account = await Account.open(settings, tokenStore(secrets), clock, server)
+    const account = await Account.open(
+      settings,
+      tokenStore(secrets, token ?? process.env.PLUTO_TOKEN),
+      clock,
+      server,
+    )
 
     let client: { readonly address: string; readonly wire: WireClient } | null = null
     const wire = (): WireClient | null => {
@@ -219,8 +226,9 @@ const fileLog = (folder: string): Logger => {
 
 const TOKEN = 'session'
 
-const tokenStore = (secrets: SecretStore): TokenStore => ({
-  get: async () => process.env.PLUTO_TOKEN ?? (await secrets.get(TOKEN).catch(() => null)),
+const tokenStore = (secrets: SecretStore, given: string | undefined): TokenStore => ({
+  // Without a keychain that answers nobody is signed in; `pluto login` says why.
+  get: async () => given ?? (await secrets.get(TOKEN).catch(() => null)),
   set: token => secrets.set(TOKEN, token),
   erase: () => secrets.remove(TOKEN).catch(() => undefined),
 })
