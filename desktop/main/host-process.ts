@@ -25,6 +25,15 @@ export function addressIn(line: string): HostAddress | null {
   return token ? { origin: url.origin, token } : null
 }
 
+/** A host that another program runs (`npm start` has its own): it is neither started nor stopped here. */
+export function attachHost(address: HostAddress): HostProcess {
+  return {
+    onReady: listener => queueMicrotask(() => listener(address)),
+    onGone: () => undefined,
+    stop: async () => undefined,
+  }
+}
+
 /** Runs `pluto serve` beside the window, with this program as its Node, and starts it again when it ends by itself. */
 export function startHost(entry: string): HostProcess {
   const ready = new Set<(address: HostAddress) => void>()

@@ -7,7 +7,7 @@ import { v7 } from 'uuid'
 import { APP_ORIGIN, APP_SCHEME, fileOf } from './app-protocol.ts'
 import { isMethod, isOwnFrame, mayOpenOutside, routeOfLink } from './guards.ts'
 import { bridgeTo, type HostBridge } from './host-bridge.ts'
-import { startHost } from './host-process.ts'
+import { addressIn, attachHost, startHost } from './host-process.ts'
 
 /**
  * The window around the app. It serves the built page from `app://`, starts the host and hands calls and events on; it
@@ -27,7 +27,8 @@ if (!app.requestSingleInstanceLock()) app.quit()
 else void app.whenReady().then(start)
 
 function start(): void {
-  const host = startHost(HOST)
+  const running = addressIn(process.env.PLUTO_HOST_URL ?? '')
+  const host = running ? attachHost(running) : startHost(HOST)
   let bridge: HostBridge | null = null
   let window: BrowserWindow | null = null
   const send = (channel: string, value: unknown): void => window?.webContents.send(channel, value)
