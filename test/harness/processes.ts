@@ -77,3 +77,36 @@ const inherited = (): Record<string, string> =>
         entry[1] !== undefined && !/^(PLUTO_(?!TEST)|S3_|DATABASE_URL|AUTH_SECRET)/.test(entry[0]),
     ),
   )
+
+export interface Ended {
+  readonly exit: number | null
+  readonly out: string
+  readonly err: string
+}
+
+/** Runs one of the product's programs to its end. */
+export const runProgram = (
+  script: string,
+  args: readonly string[],
+  env: Record<string, string>,
+): Promise<Ended> =>
+  new Promise((resolveEnded, reject) => {
+    const child = spawn(process.execPath, [resolve(ROOT, script), ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...inherited(), ...env },
+    })
+    let out = ''
+    let err = ''
+    const late = setTimeout(() => child.kill('SIGKILL'), START_MS)
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      out += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      err += text
+    })
+    child.once('error', reject)
+    child.once('close', exit => {
+      clearTimeout(late)
+      resolveEnded({ exit, out, err })
+    })
+  })

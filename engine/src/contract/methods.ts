@@ -20,6 +20,7 @@ import { artifact, author, hash, id, pipelineName, timestamp, version, versionSu
 const none = z.strictObject({})
 const done = z.strictObject({ ok: z.literal(true) })
 const pipeline = z.strictObject({ pipeline_id: id })
+const serverAddress = z.url({ protocol: /^https?$/ })
 const params = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])).default({})
 
 /** A side of a comparison: a version, the working state on this device, or a local draft. */
@@ -134,12 +135,12 @@ export const METHODS = {
   }),
   'app.connect': method({
     summary: 'Name the server to sync with',
-    input: z.strictObject({ server: z.url() }),
+    input: z.strictObject({ server: serverAddress }),
     output: done,
   }),
   'auth.start': method({
     summary: 'Begin signing in: open the address, enter the code',
-    input: z.strictObject({ server: z.url().optional() }),
+    input: z.strictObject({ server: serverAddress.optional() }),
     output: z.strictObject({
       verification_url: z.string(),
       user_code: z.string(),

@@ -10,14 +10,16 @@ export interface StoredChange {
 }
 
 /**
- * Decodes changes from a view of this machine and checks what can be checked without trying them: limits, that they decode, and
- * that everything they depend on is in the document or before them. Changes that are there already are left out.
+ * Decodes changes from a view of this machine and checks what can be checked without trying them: limits, that they decode,
+ * that everything they depend on is in the document or before them, that their place in the history is the one that an
+ * honest view gives them, and that they hold no mark (the product has none, and a misplaced one never loads again). Changes
+ * that are there already are left out.
  *
  * The server is the judge of what may enter the log; this check keeps a broken view from spoiling its own machine.
  */
 export function decodeLocal(doc: A.Doc<unknown>, changes: readonly Uint8Array[]): StoredChange[] {
   const fresh: StoredChange[] = []
-  const known = new Set<string>()
+  const known = new Map<string, Place>()
   for (const bytes of changes) {
     const change = decode(bytes)
     if (known.has(change.hash) || A.hasHeads(doc, [change.hash])) continue
@@ -31,13 +33,59 @@ export function decodeLocal(doc: A.Doc<unknown>, changes: readonly Uint8Array[])
           details: { hash: change.hash, missing },
         },
       )
-    known.add(change.hash)
+    const place = placeOf(doc, known, change)
+    if (change.startOp !== place.startOp)
+      throw new AppError(
+        'change.invalid',
+        'The change does not number its operations from where its past ends.',
+      )
+    if (A.getChangesMetaSince(doc, [...place.past]).some(other => other.actor === change.actor))
+      throw new AppError('change.invalid', 'The change leaves out what its own actor wrote before.')
+    known.set(change.hash, { startOp: change.startOp + change.operations, past: place.past })
     fresh.push({ hash: change.hash, deps: change.deps, bytes })
   }
   return fresh
 }
 
-function decode(bytes: Uint8Array): { hash: string; deps: string[] } {
+/** Where a change that comes after some others stands. */
+interface Place {
+  /** One above the greatest operation of its past. */
+  readonly startOp: number
+  /** Changes of the document whose past, with themselves, is what it includes. */
+  readonly past: ReadonlySet<string>
+}
+
+function placeOf(
+  doc: A.Doc<unknown>,
+  known: ReadonlyMap<string, Place>,
+  { deps }: { readonly deps: readonly string[] },
+): Place {
+  let startOp = 1
+  const past = new Set<string>()
+  for (const dep of deps) {
+    const before = known.get(dep)
+    if (before) {
+      startOp = Math.max(startOp, before.startOp)
+      for (const hash of before.past) past.add(hash)
+      continue
+    }
+    past.add(dep)
+    // Each change starts above all of its own past, so the direct dependencies say it all.
+    const change = A.inspectChange(doc, dep)
+    if (change) startOp = Math.max(startOp, change.startOp + change.ops.length)
+  }
+  return { startOp, past }
+}
+
+interface LocalChange {
+  readonly hash: string
+  readonly deps: string[]
+  readonly actor: string
+  readonly startOp: number
+  readonly operations: number
+}
+
+function decode(bytes: Uint8Array): LocalChange {
   if (bytes.length > LIMITS.changeBytes) throw tooBig('bytes', bytes.length, LIMITS.changeBytes)
   let change: A.DecodedChange
   try {
@@ -47,7 +95,10 @@ function decode(bytes: Uint8Array): { hash: string; deps: string[] } {
   }
   if (change.ops.length > LIMITS.changeOps) throw tooBig('operations', change.ops.length, LIMITS.changeOps)
   if (!change.hash) throw new AppError('change.invalid', 'The change has no hash.')
-  return { hash: change.hash, deps: change.deps }
+  if (change.ops.some(op => String(op.action).startsWith('mark')))
+    throw new AppError('change.invalid', 'The change holds a mark, and documents have none.')
+  const { hash, deps, actor, startOp, ops } = change
+  return { hash, deps, actor, startOp, operations: ops.length }
 }
 
 const tooBig = (what: string, is: number, limit: number): AppError =>
