@@ -136,7 +136,18 @@ export class App {
     this.router.go({ at: 'pipeline', pipeline: pipelineId, tab: 'build', detail: null })
   }
 
+  /** On a machine without any workspace the first thing that one makes begins a local one. Answers whether there is one. */
+  async ensureWorkspace(): Promise<boolean> {
+    if (this.workspace) return true
+    const made = await this.ask('workspace.create', { workspace_id: v7(), name: t.home.firstWorkspace })
+    if (!made) return false
+    if (!(await this.ask('workspace.select', { workspace_id: made.workspace_id }))) return false
+    await this.start()
+    return true
+  }
+
   async createSample(): Promise<void> {
+    if (!(await this.ensureWorkspace())) return
     const made = await this.ask('pipeline.create_sample', {})
     if (!made) return
     await this.readLists()
@@ -144,6 +155,7 @@ export class App {
   }
 
   async createPipeline(name: string): Promise<boolean> {
+    if (!(await this.ensureWorkspace())) return false
     const made = await this.ask('pipeline.create', { pipeline_id: v7(), name })
     if (!made) return false
     await this.readLists()

@@ -94,6 +94,7 @@ export const en = {
     importPick: 'Choose the folder of a pipeline. It is read here; nothing is sent.',
     importProblems: 'It was not imported. Mend these, then choose it again:',
     imported: (name: string) => `Imported ${name}`,
+    firstWorkspace: 'My workspace',
     lastRun: 'Last run',
     changed: 'Changed',
   },
