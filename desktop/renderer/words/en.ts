@@ -460,7 +460,7 @@ export const en = {
     invalid: 'It can’t be published yet',
     refused: 'The server refused it',
     localOnly:
-      'This workspace is on this machine only: the version stays here until you connect to a server.',
+      'This workspace is on this machine only: the version is queued, and published once you connect to a server.',
   },
   drafts: {
     title: 'Local drafts',

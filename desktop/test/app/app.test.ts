@@ -130,28 +130,16 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await until(page, '-- typed without a host')
   })
 
-  it('[UI5] publishes, and restores a version as a new one with its content', async () => {
+  it('[UI4] says what leaves before a publish, and queues it where there is no server yet', async () => {
     await page.keyboard.press('Control+s')
+    const dialog = page.getByTestId('publish-dialog')
+    await dialog.waitFor()
+    expect(await dialog.innerText()).toContain('What leaves this machine')
     await page.getByTestId('publish-confirm').click()
-    await page.getByTestId('publish-dialog').waitFor({ state: 'detached' })
-    await typeAtEnd(page, '\n-- second')
-    await stored(page)
-    await page.keyboard.press('Control+s')
-    await page.getByTestId('publish-confirm').click()
-    await page.getByTestId('publish-dialog').waitFor({ state: 'detached' })
-    await page.getByTestId('tab-history').click()
-    const versions = page.getByTestId('version-item')
-    await expect.poll(() => versions.count(), { timeout: 10_000 }).toBe(2)
+    await dialog.waitFor({ state: 'detached' })
     await expect
-      .poll(() => page.getByTestId('diff-view').getAttribute('data-state'), { timeout: 20_000 })
-      .toBe('done')
-    expect(await page.getByTestId('diff-view').innerText()).toContain('-- second')
-    await page.getByTestId('restore-button').click()
-    await page.getByTestId('confirm-action').click()
-    await expect.poll(() => versions.count(), { timeout: 10_000 }).toBe(3)
-    const hashes = await versions.evaluateAll(list => list.map(item => item.getAttribute('data-hash')))
-    expect(hashes[0]).toBe(hashes[2])
-    expect(hashes[0]).not.toBe(hashes[1])
+      .poll(() => page.getByTestId('sync-state').innerText(), { timeout: 10_000 })
+      .toContain('1 publish waiting')
   })
 
   it('[UI8] a comment on lines is there after a reload, and says when its lines are gone', async () => {
