@@ -48,7 +48,8 @@ export function httpBridge(base = ''): Bridge {
           body: JSON.stringify(input),
         })
         const result = (await reply.json()) as Result<OutputOf<M>>
-        connection.set(true)
+        // A host that was started again knows this window once its own address was opened.
+        connection.set(result.ok || result.error.code !== 'host.token')
         return result
       } catch {
         connection.set(false)

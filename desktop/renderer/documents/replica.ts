@@ -7,6 +7,8 @@ import { fromBase64, toBase64 } from './base64.ts'
 const COALESCE_MS = 60
 const RETRY_MS = 1000
 const BATCH = 500
+/** The host is not there, or is another one that does not know this window yet: what waits is sent when it does. */
+export const AWAY: ReadonlySet<string> = new Set(['host.unreachable', 'host.token'])
 
 export interface ReplicaChange {
   readonly patches: readonly Automerge.Patch[]
@@ -168,7 +170,7 @@ export class Replica<D extends object> {
         continue
       }
       this.setAppendState({ state: 'failed', waiting: this.unsent.length, error: reply.error })
-      if (reply.error.code !== 'host.unreachable') return
+      if (!AWAY.has(reply.error.code)) return
       await new Promise(resolve => setTimeout(resolve, RETRY_MS))
       if (this.closed) return
     }

@@ -13,7 +13,7 @@ import {
   resolveThread,
 } from '@pluto-duck/crdt-model'
 import { type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
-import { Replica } from '../documents/replica.ts'
+import { AWAY, Replica } from '../documents/replica.ts'
 import type { CommentMark } from '../editor/comment-marks.ts'
 import { t } from '../words/index.ts'
 import { tellError } from './notify.ts'
@@ -173,8 +173,7 @@ export class CommentsState {
     }
     replica.onChange(show)
     replica.onAppend(state => {
-      if (state.state === 'failed' && state.error.code !== 'host.unreachable')
-        tellError(state.error, t.edit.notStored)
+      if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
     })
     show()
     this.ready = true

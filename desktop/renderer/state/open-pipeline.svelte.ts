@@ -10,7 +10,7 @@ import {
 import { AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
 import type { ContractMark, ContractProblem, LogLine, OutputOf, RunView } from '@pluto-duck/engine/contract'
 import { v7 } from 'uuid'
-import { type AppendState, Replica } from '../documents/replica.ts'
+import { type AppendState, AWAY, Replica } from '../documents/replica.ts'
 import { t } from '../words/index.ts'
 import type { App } from './app.svelte.ts'
 import { CommentsState } from './comments.svelte.ts'
@@ -126,8 +126,7 @@ export class OpenPipeline {
         this.compileSoon()
       }),
       replica.onAppend(state => {
-        if (state.state === 'failed' && state.error.code !== 'host.unreachable')
-          tellError(state.error, t.edit.notStored)
+        if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
         this.append = state
       }),
     )
