@@ -161,11 +161,11 @@ export class Deliveries {
           version: run.version,
           heads: run.heads,
           trigger: run.trigger,
-          schedule_id: null,
-          due_at: null,
+          schedule_id: run.occurrence?.schedule_id ?? null,
+          due_at: run.occurrence?.due_at ?? null,
           device_id: run.device_id,
           created_at: run.created_at,
-          fencing_token: null,
+          fencing_token: run.occurrence?.fencing_token ?? null,
         }
         await this.#note(run, 'run', 'record', JSON.stringify(body).length, null)
         const reply = await server.call(runRoutes.create, { body })
@@ -179,7 +179,7 @@ export class Deliveries {
           cause: ends ? run.cause : null,
           failed_step: ends ? run.failed_step : null,
           manifest: ends ? run.manifest : null,
-          fencing_token: null,
+          fencing_token: run.occurrence?.fencing_token ?? null,
         }
         await this.#note(run, 'run', action.to, JSON.stringify(body).length, null)
         const reply = await server.call(runRoutes.transition, { params, body })

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { addAccountCommands } from './commands/account.ts'
 import { addPipelineCommands } from './commands/pipelines.ts'
 import { addRunCommands } from './commands/runs.ts'
+import { addScheduleCommands } from './commands/schedules.ts'
 import { addSyncCommands } from './commands/sync.ts'
 import { addVersionCommands } from './commands/versions.ts'
 import type { Context } from './context.ts'
@@ -42,6 +43,7 @@ export const runProgram = async (
   addPipelineCommands(program, context)
   addRunCommands(program, context)
   addVersionCommands(program, context)
+  addScheduleCommands(program, context)
   addSyncCommands(program, context)
   addCommands(program)
   for (const command of allCommands(program)) command.exitOverride().copyInheritedSettings(program)

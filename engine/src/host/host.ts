@@ -9,6 +9,7 @@ import { systemClock } from '../clock.ts'
 import { Documents } from '../documents/index.ts'
 import { Marks, Publisher } from '../publish/index.ts'
 import { RunService } from '../runs/index.ts'
+import { ScheduleAgent } from '../schedules/index.ts'
 import { openSecrets, type SecretStore } from '../secrets/index.ts'
 import { Settings, State, Workspaces } from '../state/index.ts'
 import { WireClient } from '../sync/index.ts'
@@ -42,7 +43,7 @@ export interface Host {
   readonly log: Logger
   /** Tells other programs of this user where the host answers. */
   announce(info: { readonly port: number; readonly token: string }): void
-  /** Begins to sync and to send what waits; without it a host does only what it is asked. */
+  /** Begins to sync, to send what waits and to run what is scheduled; without it a host does only what it is asked. */
   startBackground(): Promise<void>
   close(): Promise<void>
 }
@@ -168,10 +169,26 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
       bus,
       clock,
       log,
-      onCaughtUp: () => runs.online(),
+      onCaughtUp: () => {
+        void runs.online()
+        agent.online()
+      },
+      onRun: runId => runs.heard(runId),
+      onSchedule: () => agent.wake(),
     })
     workspace = opened
     closers.push(() => opened.close())
+    const agent: ScheduleAgent = await ScheduleAgent.open({
+      deviceId,
+      settings,
+      clock,
+      log,
+      client: () => (account.token && opened.remote && !opened.paused ? wire() : null),
+      workspaceId: () => (opened.remote ? opened.id : null),
+      knows: pipelineId => documents.has(pipelineId),
+      runs,
+    })
+    closers.push(() => agent.close())
 
     const versions = new Versions(documents, versionCache, {
       marks: pipelineId => opened.marks(pipelineId),
@@ -206,7 +223,10 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
       bus,
       log,
       announce: info => state.announce(info),
-      startBackground: () => opened.startBackground(),
+      startBackground: async () => {
+        await opened.startBackground()
+        agent.start()
+      },
       close,
     }
   } catch (error) {

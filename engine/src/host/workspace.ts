@@ -43,6 +43,9 @@ export interface WorkspaceParts {
   readonly log: Logger
   /** The connection is back and everything is sent: what else waits may go. */
   readonly onCaughtUp: () => void
+  /** The server says that a run, or something about schedules, changed. */
+  readonly onRun: (runId: string) => Promise<void>
+  readonly onSchedule: () => void
 }
 
 const SELECTED = 'workspace'
@@ -99,6 +102,11 @@ export class OpenWorkspace {
 
   get role(): Role {
     return this.#row?.role ?? 'viewer'
+  }
+
+  /** A person said that nothing is to be sent or fetched for now. */
+  get paused(): boolean {
+    return this.#paused
   }
 
   /** Is there a connection that a publish can go over soon? */
@@ -368,6 +376,10 @@ export class OpenWorkspace {
         .catch((error: unknown) => this.#quiet(error))
     } else if (event.type === 'member') {
       this.#refresh().catch((error: unknown) => this.#quiet(error))
+    } else if (event.type === 'run') {
+      this.#p.onRun(event.run_id).catch((error: unknown) => this.#quiet(error))
+    } else if (event.type === 'schedule') {
+      this.#p.onSchedule()
     } else if (event.type === 'presence' && event.device_id !== this.#p.deviceId) {
       const { document_id, device_id, name, at, left } = event
       this.#p.bus.publish('document.presence', { document_id, device_id, name, at, left })

@@ -2,6 +2,14 @@ import { cause, hash, id, runManifest, runState, timestamp } from '@pluto-duck/c
 import { z } from 'zod'
 import { stepProgress } from '../contract/index.ts'
 
+/** An occurrence of a schedule that this machine holds, with the token that says so. */
+const occurrenceHeld = z.strictObject({
+  schedule_id: id,
+  due_at: timestamp,
+  fencing_token: z.number().int().positive(),
+})
+export type OccurrenceHeld = z.infer<typeof occurrenceHeld>
+
 /**
  * A run as this machine keeps it, in `state.duckdb`. Holds no value of anybody's data: the engine's own messages, which can quote
  * one, are in `private/<run_id>/messages.json` and are put into the view when it is read.
@@ -15,6 +23,8 @@ export const runRecord = z.strictObject({
   version: z.number().int().positive().nullable(),
   heads: z.array(hash),
   trigger: z.enum(['manual', 'schedule', 'replay']),
+  /** What a scheduled run was taken for; null for any other. */
+  occurrence: occurrenceHeld.nullable().default(null),
   state: runState,
   cause: cause.nullable(),
   failed_step: z.string().nullable(),

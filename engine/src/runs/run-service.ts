@@ -34,7 +34,7 @@ import { previewStep } from './preview.ts'
 import { PrivateMessages } from './private-messages.ts'
 import { ResultPages } from './result-pages.ts'
 import { RunJournal } from './run-journal.ts'
-import { isOver, type RunRecord, runRecord } from './run-record.ts'
+import { isOver, type OccurrenceHeld, type RunRecord, runRecord } from './run-record.ts'
 import { runViewOf, withMessages } from './run-view.ts'
 import { ServerRuns } from './server-runs.ts'
 
@@ -273,8 +273,10 @@ export class RunService {
   /**
    * Begins a run; answers when it is recorded on this machine. The same id again answers the same run. Throws `grant.required`,
    * `compile.failed`, `request.id_taken` and what else keeps it from beginning: then there is no run.
+   *
+   * @param occurrence what a scheduled run was taken for; leave it out for a person's.
    */
-  async start(input: ParsedInputOf<'run.start'>): Promise<RunView> {
+  async start(input: ParsedInputOf<'run.start'>, occurrence: OccurrenceHeld | null = null): Promise<RunView> {
     const known = await this.#record(input.run_id)
     if (known) {
       if (known.pipeline_id === input.pipeline_id) return this.#view(known)
@@ -282,7 +284,7 @@ export class RunService {
     }
     const starting = this.#starting.get(input.run_id)
     if (starting) return starting
-    const started = this.#begin(input).finally(() => this.#starting.delete(input.run_id))
+    const started = this.#begin(input, occurrence).finally(() => this.#starting.delete(input.run_id))
     this.#starting.set(input.run_id, started)
     return started
   }
@@ -294,6 +296,33 @@ export class RunService {
     const record = await this.#record(runId)
     if (!record) throw notFound()
     return this.#view(record)
+  }
+
+  /**
+   * Why a version cannot run on this machine as things are, or null when it can. Names sources and codes, never a path of this
+   * machine: it is told to the server. Throws what keeps it from being looked at.
+   */
+  async obstacle(pipelineId: string, version: number): Promise<string | null> {
+    const { missing, compiled } = await this.#prepare(pipelineId, version)
+    if (missing.length > 0) {
+      const wanted = missing.map(({ kind, source, target }) =>
+        kind === 'read' ? `reading source.${source}` : `sending ${target}`,
+      )
+      return `Not allowed on this machine yet: ${[...new Set(wanted)].join('; ')}. Open the pipeline there and allow it.`
+    }
+    const errors = compiled.problems.filter(problem => problem.severity === 'error')
+    if (errors.length === 0) return null
+    return `It has problems on this machine: ${[...new Set(errors.map(problem => problem.code))].join(', ')}.`
+  }
+
+  /** A run of this machine; null when it has none with this id. Never asks the server. */
+  async here(runId: string): Promise<RunRecord | null> {
+    return this.#record(runId)
+  }
+
+  /** Resolves when nothing of the run goes on here any more. */
+  async ended(runId: string): Promise<void> {
+    await this.#active.get(runId)?.ended
   }
 
   async list(workspaceId: string, input: ParsedInputOf<'run.list'>): Promise<OutputOf<'run.list'>> {
@@ -377,7 +406,7 @@ export class RunService {
     return last ? { run_id: last.run_id, state: last.state, finished_at: last.finished_at } : null
   }
 
-  async #begin(input: ParsedInputOf<'run.start'>): Promise<RunView> {
+  async #begin(input: ParsedInputOf<'run.start'>, occurrence: OccurrenceHeld | null): Promise<RunView> {
     if (this.#closed) throw new AppError('service.unavailable', 'The program is ending.')
     const prepared = await this.#prepare(input.pipeline_id, input.version, input.params)
     assertGranted(prepared.missing)
@@ -386,7 +415,7 @@ export class RunService {
       select: input.select,
       full: input.full,
     })
-    const record = this.#newRecord(input, prepared.target, planned)
+    const record = this.#newRecord(input, occurrence, prepared.target, planned)
     await this.#save(record)
     if (record.remote) {
       await this.#deliveries.begin(record)
@@ -457,7 +486,12 @@ export class RunService {
     this.#busy += 1
   }
 
-  #newRecord(input: ParsedInputOf<'run.start'>, target: Target, planned: PlanResult): RunRecord {
+  #newRecord(
+    input: ParsedInputOf<'run.start'>,
+    occurrence: OccurrenceHeld | null,
+    target: Target,
+    planned: PlanResult,
+  ): RunRecord {
     return {
       format: 'pluto-run/1',
       run_id: input.run_id,
@@ -466,7 +500,8 @@ export class RunService {
       pipeline: target.pipelineName,
       version: target.version,
       heads: [...target.heads],
-      trigger: 'manual',
+      trigger: occurrence ? 'schedule' : 'manual',
+      occurrence,
       state: 'pending',
       cause: null,
       failed_step: null,

@@ -11,7 +11,7 @@ import {
   newId,
   type Role,
 } from '@pluto-duck/crdt-model/protocol'
-import { type RunningServer, readConfig, startServer } from '@pluto-duck/sync-server'
+import { type RunningServer, readConfig, type StartOptions, startServer } from '@pluto-duck/sync-server'
 import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import { pino } from 'pino'
 import { systemClock } from '../../src/clock.ts'
@@ -28,6 +28,7 @@ export interface Person {
   readonly id: string
   readonly name: string
   readonly deviceId: string
+  readonly token: string
   readonly wire: WireClient
 }
 
@@ -43,7 +44,7 @@ export class Colleagues {
     this.dataDir = dataDir
   }
 
-  static async start(): Promise<Colleagues> {
+  static async start(options: Pick<StartOptions, 'clock'> = {}): Promise<Colleagues> {
     const database = await testDatabase()
     const dataDir = mkdtempSync(join(tmpdir(), 'pluto-server-'))
     const config = readConfig({
@@ -52,7 +53,7 @@ export class Colleagues {
       DATA_DIR: dataDir,
       AUTH_SECRET: 'a secret of forty characters, for tests.',
     })
-    const server = await startServer(config, { log: pino({ level: 'silent' }) })
+    const server = await startServer(config, { log: pino({ level: 'silent' }), ...options })
     return new Colleagues(server, database, dataDir)
   }
 
@@ -70,6 +71,7 @@ export class Colleagues {
       id,
       name,
       deviceId,
+      token,
       wire: new WireClient({ server: this.server.url, deviceId, token: async () => token }),
     }
   }

@@ -1,0 +1,1 @@
+export { ScheduleAgent, type ScheduleAgentParts } from './agent.ts'
