@@ -1,4 +1,4 @@
-import type { ErrorBody, Result } from '@pluto-duck/crdt-model/errors'
+import type { ErrorBody, Result } from '@pluto-duck/engine/contract'
 import type { HostAddress } from './host-process.ts'
 
 /** Calls of the window, handed to the host over loopback; the token stays in this process. */

@@ -1,5 +1,5 @@
 import { contextBridge, ipcRenderer } from 'electron'
-import type { PlutoWindow } from './window.ts'
+import type { PlutoWindow } from '../renderer/bridge/pluto-window.ts'
 
 /** The one object that the page gets. The main process checks who calls and what. */
 const pluto: PlutoWindow = {

@@ -1,10 +1,10 @@
 import wasmUrl from '@automerge/automerge/automerge.wasm?url'
 import { initializeWasm } from '@automerge/automerge/slim'
 import { mount } from 'svelte'
-import type { PlutoWindow } from '../preload/window.ts'
 import App from './App.svelte'
 import { electronBridge } from './bridge/electron-bridge.ts'
 import { httpBridge } from './bridge/http-bridge.ts'
+import type { PlutoWindow } from './bridge/pluto-window.ts'
 import './styles/app.css'
 
 // The token did its work when the page was loaded (the host answered with a cookie): keep it out of history and screenshots.

@@ -207,7 +207,7 @@ function checkReach(file: ScannedFile, byPath: ReadonlyMap<string, ScannedFile>)
 const zoneOf = (path: string) => zones.find(zone => path.startsWith(zone.folder)) ?? testZoneOf(path)
 const testZoneOf = (path: string) => zones.find(zone => zone.folder.split('/')[0] === path.split('/')[0])
 const isTest = (path: string) => /^(?:[^/]+\/)?(?:test|bench)\//.test(path) || /^scripts\//.test(path)
-const isBuildTool = (path: string) => /(?:^|\/)[^/]+\.config\.ts$/.test(path)
+const isBuildTool = (path: string) => /(?:^|\/)(?:[^/]+\.config|build)\.ts$/.test(path)
 const isRelative = (specifier: string) => specifier.startsWith('.') || specifier.startsWith('/')
 const isBuiltin = (specifier: string) =>
   specifier.startsWith('node:') || builtins.has(specifier.split('/')[0]!)

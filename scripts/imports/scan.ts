@@ -38,11 +38,13 @@ export function scanText(path: string, text: string): ScannedFile {
   const source = path.endsWith('.svelte') ? svelteScripts(text) : text
   const tree = ts.createSourceFile(path, source, ts.ScriptTarget.Latest, false, ts.ScriptKind.TS)
   const lineOf = (position: number) => tree.getLineAndCharacterOfPosition(position).line + 1
-  const imports: Import[] = ts
-    .preProcessFile(source, true, true)
-    .importedFiles.map(file => ({ specifier: file.fileName, line: lineOf(file.pos) }))
+  const imports: Import[] = []
   const platformGlobals: { name: string; line: number }[] = []
   const visit = (node: ts.Node): void => {
+    const imported = importedBy(node)
+    if (imported !== undefined) {
+      imports.push({ specifier: imported.text, line: lineOf(imported.end) })
+    }
     const subject =
       ts.isPropertyAccessExpression(node) || ts.isCallExpression(node) ? node.expression : undefined
     if (subject !== undefined && ts.isIdentifier(subject) && platformNames.has(subject.text)) {
@@ -52,6 +54,17 @@ export function scanText(path: string, text: string): ScannedFile {
   }
   visit(tree)
   return { path, imports, platformGlobals }
+}
+
+/** What `import … from`, `export … from`, `import()` and an import type name, when it is a literal. */
+function importedBy(node: ts.Node): ts.StringLiteralLike | undefined {
+  let named: ts.Node | undefined
+  if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) named = node.moduleSpecifier
+  else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) named = node.argument.literal
+  else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+    named = node.arguments[0]
+  }
+  return named !== undefined && ts.isStringLiteralLike(named) ? named : undefined
 }
 
 /** The scripts of a component with everything else blanked out, so that line numbers stay. */

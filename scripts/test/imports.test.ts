@@ -103,6 +103,9 @@ describe('the arrows between packages', () => {
     ])
     expect(oneFile('engine/src/a.ts', `import { it } from 'vitest'`)).toHaveLength(1)
     expect(oneFile('engine/test/a.test.ts', `import { it } from 'vitest'`)).toEqual([])
+    expect(oneFile('desktop/build.ts', `import { build } from 'vitest'`)).toEqual([])
+    expect(oneFile('engine/src/a.ts', `export type A = import('left-pad').A`)).toHaveLength(1)
+    expect(oneFile('engine/src/a.ts', `const color = { tag: tags.import, color: 'var(--a)' }`)).toEqual([])
     expect(oneFile('desktop/renderer/app.css', `@import 'tailwindcss';`)).toHaveLength(1)
     const used = [scanText('engine/src/a.ts', `import { z } from 'zod'`)]
     const declared = [manifest('engine', ['zod', 'yaml', '@types/express'])]

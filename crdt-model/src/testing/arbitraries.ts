@@ -48,6 +48,11 @@ export const anyText: fc.Arbitrary<string> = fc.oneof(
   fc.array(fc.constantFrom(...SPECIAL), { maxLength: 4 }).map(parts => parts.join('')),
 )
 
+/** Any JSON that a document can hold: Automerge itself refuses the key `__proto__`. */
+export const anyHeldJson: fc.Arbitrary<fc.JsonValue> = fc
+  .jsonValue({ maxDepth: 3 })
+  .filter(value => !JSON.stringify(value).includes('"__proto__":'))
+
 const anyName = fc.stringMatching(/^[a-z_][a-z0-9_]{0,10}$/).filter(name => name !== '__proto__')
 const anyPipelineName = fc.stringMatching(/^[a-z0-9][a-z0-9_-]{0,20}$/)
 const someText = anyText.filter(text => text.length > 0)

@@ -1,3 +1,3 @@
-export { anyDefinition, anyText } from './arbitraries.ts'
+export { anyDefinition, anyHeldJson, anyText } from './arbitraries.ts'
 export { anActor, aPipeline } from './builders.ts'
 export { anyDeeds, type Deed, offlineRecords, playDeeds } from './replicas.ts'

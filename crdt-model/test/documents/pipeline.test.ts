@@ -28,7 +28,7 @@ import {
   updateStepSql,
   updateTest,
 } from '../../src/index.ts'
-import { anActor, anyDefinition, aPipeline } from '../../src/testing/index.ts'
+import { anActor, anyDefinition, anyHeldJson, aPipeline } from '../../src/testing/index.ts'
 
 const names = (doc: Parameters<typeof pipelineFromDoc>[0]) =>
   pipelineFromDoc(doc).steps.map(step => step.name)
@@ -167,7 +167,7 @@ describe('pipeline documents', () => {
 
   it('[DOC7] whatever another program wrote, reading never throws and an import mends it', () => {
     const junk = fc.oneof(
-      fc.jsonValue({ maxDepth: 3 }),
+      anyHeldJson,
       fc.string().map(text => new Automerge.ImmutableString(text)),
       fc.constant({
         deleted: true,

@@ -8,8 +8,8 @@ import type {
   TopicEvent,
   TopicName,
 } from '@pluto-duck/engine/contract'
-import type { PlutoWindow } from '../../preload/window.ts'
 import { connectionOf, listenersOf } from './listeners.ts'
+import type { PlutoWindow } from './pluto-window.ts'
 
 /** The bridge of the Electron window, over the one object that the preload script exposes. */
 export function electronBridge(pluto: PlutoWindow): Bridge {

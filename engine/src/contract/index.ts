@@ -1,4 +1,4 @@
-import type { Result } from '@pluto-duck/crdt-model/errors'
+import type { ErrorBody, Result } from '@pluto-duck/crdt-model/errors'
 import type { InputOf, MethodName, OutputOf } from './methods.ts'
 import type { Event, TopicEvent, TopicName } from './topics.ts'
 
@@ -22,4 +22,4 @@ export interface Bridge {
   onConnection(listener: (connected: boolean) => void): () => void
 }
 
-export type { Event }
+export type { ErrorBody, Event, Result }
