@@ -9,7 +9,7 @@ const project = (name: string, extra: Record<string, unknown> = {}) => ({
     name,
     include: [`${name}/test/**/*.test.ts`],
     globalSetup: services,
-    testTimeout: 180_000,
+    testTimeout: 240_000,
     hookTimeout: 240_000,
     pool: 'forks' as const,
     ...extra,

@@ -55,4 +55,4 @@ it('[RUN13] a run whose host was killed at any moment is over after the next sta
   const results = readdirSync(join(machine.folder, 'results', machine.workspaceId))
   const whole = results.filter(name => name.endsWith('.json')).length
   expect(whole).toBe(3)
-}, 120_000)
+})

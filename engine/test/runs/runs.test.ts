@@ -60,4 +60,4 @@ it('[RUN11] plans, runs, reports and reads the sample, and then reuses all of it
 
   const last = machine.events.filter(event => event.topic === 'run.changed').at(-1)
   expect(last?.event).toMatchObject({ run_id: again.run_id, state: 'success' })
-}, 60_000)
+})

@@ -18,7 +18,7 @@ beforeAll(async () => {
   server = await Colleagues.start()
   ann = await server.person('ann')
   workspaceId = await server.workspace(ann)
-}, 60_000)
+})
 afterAll(() => server?.stop())
 afterEach(async () => {
   for (const machine of machines.splice(0)) await machine.close()
@@ -155,7 +155,7 @@ it('[DELIVER1] a run made offline arrives once, whole and in order, though the h
 
   // DELIVER3: the column that nobody published is nowhere on the server.
   expect(await everything()).not.toMatch(PLANTED)
-}, 120_000)
+})
 
 it('[DELIVER2] what the server refuses is shown and not tried for ever, and holds up no other run', async () => {
   const eve = await server.person('eve')
@@ -171,7 +171,7 @@ it('[DELIVER2] what the server refuses is shown and not tried for ever, and hold
     error: { code: 'auth.forbidden' },
   })
   expect(await machine.runs.report({ run_id: run.run_id })).toMatchObject({ state: 'report' })
-}, 120_000)
+})
 
 it('[RUN15] a value that breaks a cast does not leave, neither does a failing row', async () => {
   const line = new Line(ann)
@@ -203,4 +203,4 @@ it('[RUN15] a value that breaks a cast does not leave, neither does a failing ro
     .map(path => path.slice(machine.folder.length + 1))
     .filter(path => !/^(results|reports|private|files)\//.test(path))
   expect(outside).toEqual([])
-}, 120_000)
+})
