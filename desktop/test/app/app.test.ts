@@ -1,0 +1,171 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { available, type Browser, launchChromium } from '@pluto-duck/test-fixtures/services'
+import type { Page } from 'playwright-core'
+import { build } from 'vite'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Serving, serve } from './serve.ts'
+
+const CONFIG = fileURLToPath(new URL('../../vite.config.ts', import.meta.url))
+const AXE = readFileSync(fileURLToPath(import.meta.resolve('axe-core')), 'utf8')
+
+/** What a screen reader's user could not use; CodeMirror's scroller holds the focusable text itself. */
+const seriousIn = (page: Page): Promise<string[]> =>
+  page.evaluate(AXE).then(() =>
+    page.evaluate<string[]>(
+      `axe.run({ exclude: ['.cm-scroller', 'iframe'] }, { resultTypes: ['violations'] }).then(r => r.violations
+        .filter(v => ['serious', 'critical'].includes(v.impact))
+        .flatMap(v => v.nodes.map(n => v.id + ' ' + n.html.slice(0, 200))))`,
+    ),
+  )
+
+describe.skipIf(!available('chromium'))('the app over a real host', () => {
+  let host: Serving
+  let browser: Browser
+  let page: Page
+  const complaints: string[] = []
+  const watch = (opened: Page): Page => {
+    opened.setDefaultTimeout(10_000)
+    opened.on('pageerror', error => complaints.push(error.message))
+    opened.on('console', message => {
+      // While the host is down on purpose the browser itself reports refused connections.
+      if (message.type() === 'error' && !message.text().startsWith('Failed to load resource'))
+        complaints.push(message.text())
+    })
+    return opened
+  }
+  const sqlOf = (shown: Page): Promise<string> =>
+    shown
+      .locator('.cm-line')
+      .allInnerTexts()
+      .then(lines => lines.join('\n'))
+  const typeAtEnd = async (into: Page, text: string): Promise<void> => {
+    await into.locator('.cm-content').click()
+    await into.keyboard.press('Control+End')
+    await into.keyboard.type(text)
+  }
+  const until = (shown: Page, text: string): Promise<void> =>
+    expect.poll(() => sqlOf(shown), { timeout: 15_000 }).toContain(text)
+  const stored = (shown: Page): Promise<void> =>
+    expect.poll(() => shown.getByText(/Storing .* change/).count(), { timeout: 10_000 }).toBe(0)
+
+  beforeAll(async () => {
+    await build({ configFile: CONFIG, logLevel: 'error' })
+    host = await serve()
+    browser = await launchChromium()
+    page = watch(await browser.context.newPage())
+    await page.goto(host.url)
+  })
+  afterAll(async () => {
+    await browser?.close()
+    await host?.close()
+  })
+
+  it('[UI10] makes the sample, edits, runs, and shows the report with the keyboard alone', async () => {
+    await page.getByTestId('create-sample').waitFor()
+    await page.getByTestId('create-sample').focus()
+    await page.keyboard.press('Enter')
+    await page.getByTestId('step-node').first().waitFor()
+    await page.getByTestId('step-node').first().focus()
+    await page.keyboard.press('Enter')
+    await page.locator('.cm-content').focus()
+    await page.keyboard.press('Control+End')
+    await page.keyboard.type('\n-- edited by keyboard')
+    await page.keyboard.press('Control+Shift+Enter')
+    const allow = page.getByTestId('grant-allow')
+    const state = page.getByTestId('run-state')
+    await expect
+      .poll(async () => (await allow.count()) + (await state.count()), { timeout: 20_000 })
+      .toBeGreaterThan(0)
+    if (await allow.count()) {
+      expect(await page.getByTestId('grant-dialog').innerText()).toContain('weather.csv')
+      await allow.focus()
+      await page.keyboard.press('Enter')
+    }
+    await expect.poll(() => state.getAttribute('data-state'), { timeout: 60_000 }).toBe('success')
+    await page.keyboard.press('Escape')
+    await page.getByTestId('tab-build').focus()
+    await page.keyboard.press('g')
+    await page.keyboard.press('o')
+    await page.getByTestId('report-frame').waitFor()
+    const report = page.frameLocator('[data-testid=report-frame]')
+    await expect.poll(() => report.locator('svg').count(), { timeout: 10_000 }).toBeGreaterThanOrEqual(2)
+  })
+
+  it('[EDIT2] two windows type in one step: both show everything, undo takes back only one’s own', async () => {
+    const step = await page
+      .getByTestId('step-node')
+      .first()
+      .getAttribute('data-step')
+      .catch(() => null)
+    expect(step).toBeNull()
+    await page.getByTestId('tab-build').click()
+    const second = watch(await browser.context.newPage())
+    await second.goto(page.url())
+    await second.locator('.cm-content').waitFor()
+    await typeAtEnd(page, '\n-- from one 🦆')
+    await until(second, '-- from one 🦆')
+    await typeAtEnd(second, '\n-- from two 매출')
+    await until(page, '-- from two 매출')
+    expect(await sqlOf(page)).toBe(await sqlOf(second))
+    await page.locator('.cm-content').focus()
+    for (let times = 0; times < 3; times += 1) await page.keyboard.press('Control+z')
+    await expect.poll(() => sqlOf(page)).not.toContain('-- from one 🦆')
+    expect(await sqlOf(page)).toContain('-- from two 매출')
+    await expect.poll(() => sqlOf(second), { timeout: 10_000 }).toBe(await sqlOf(page))
+    await second.close()
+  })
+
+  it('[EDIT4] keeps what is typed while the host is dead, and stores it when it is back', async () => {
+    await stored(page)
+    const back = host.restart()
+    await typeAtEnd(page, '\n-- typed without a host')
+    const url = await back
+    // A new host has a new token: its address, opened once, lets this window in again.
+    const other = watch(await browser.context.newPage())
+    await other.goto(url)
+    await other.close()
+    await stored(page)
+    await page.reload()
+    await until(page, '-- typed without a host')
+  })
+
+  it('[UI4] says what leaves before a publish, and queues it where there is no server yet', async () => {
+    await page.keyboard.press('Control+s')
+    const dialog = page.getByTestId('publish-dialog')
+    await dialog.waitFor()
+    expect(await dialog.innerText()).toContain('What leaves this machine')
+    await page.getByTestId('publish-confirm').click()
+    await dialog.waitFor({ state: 'detached' })
+    await page.getByText('The version is queued').waitFor()
+  })
+
+  it('[UI8] a comment on lines is there after a reload, and says when its lines are gone', async () => {
+    await page.getByTestId('tab-build').click()
+    await typeAtEnd(page, '\n-- to be discussed')
+    await page.keyboard.press('Control+Alt+m')
+    await page.getByTestId('comment-input').fill('Why? 왜요?')
+    await page.getByTestId('comment-submit').click()
+    const thread = page.getByTestId('comment-thread')
+    await expect.poll(() => thread.getAttribute('data-place')).toBe('at')
+    await page.reload()
+    await expect.poll(() => thread.count(), { timeout: 10_000 }).toBe(1)
+    await page.getByTestId('tab-build').click()
+    await page.locator('.cm-content').click()
+    await page.keyboard.press('Control+End')
+    await page.keyboard.press('Shift+Home')
+    await page.keyboard.press('Delete')
+    await page.getByTestId('tab-discuss').click()
+    await expect.poll(() => thread.getAttribute('data-place')).toBe('orphaned')
+    expect(await thread.innerText()).toContain('-- to be discussed')
+  })
+
+  it('[UI10] no screen has a serious fault for assistive technology, and nothing complained', async () => {
+    for (const tab of ['build', 'runs', 'report', 'history', 'discuss']) {
+      await page.getByTestId(`tab-${tab}`).click()
+      await page.waitForTimeout(800)
+      expect([tab, await seriousIn(page)]).toEqual([tab, []])
+    }
+    expect(complaints).toEqual([])
+  })
+})
