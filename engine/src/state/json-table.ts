@@ -53,11 +53,15 @@ export class JsonTable<S extends z.ZodType> {
     return row ? this.#schema.parse(JSON.parse(row.body)) : null
   }
 
-  /** Newest first; `limit` defaults to 1,000. */
-  async list(filter: { readonly parent?: string; readonly limit?: number } = {}): Promise<z.output<S>[]> {
+  /** Newest first; `limit` defaults to 1,000, `since` (inclusive, ISO 8601) to everything. */
+  async list(
+    filter: { readonly parent?: string; readonly since?: string; readonly limit?: number } = {},
+  ): Promise<z.output<S>[]> {
     const rows = await this.#state.read.all<{ body: string }>(
-      `select body from ${this.#table} where $1 is null or parent = $1 order by created_at desc, key desc limit $2`,
+      `select body from ${this.#table} where ($1 is null or parent = $1) and ($2 is null or created_at >= $2)
+       order by created_at desc, key desc limit $3`,
       filter.parent ?? null,
+      filter.since ?? null,
       filter.limit ?? 1_000,
     )
     return rows.map(row => this.#schema.parse(JSON.parse(row.body)))

@@ -172,6 +172,11 @@ export class Warehouse {
     }
   }
 
+  /** Workspaces that have results here. */
+  workspaces(): Promise<string[]> {
+    return namesIn(join(this.#root, 'results'))
+  }
+
   /** Removes results that nothing points at, and files of runs that never ended. Returns the fingerprints that went. */
   async collect(workspaceId: string, options: CollectOptions): Promise<string[]> {
     const folder = this.#results(workspaceId)
