@@ -23,6 +23,7 @@ export const startProgram = <T>(
   args: readonly string[],
   env: Record<string, string>,
   ready: (stdout: string) => T | null,
+  startMs = START_MS,
 ): Promise<Started<T>> => {
   const child = spawn(process.execPath, [resolve(ROOT, script), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -36,7 +37,7 @@ export const startProgram = <T>(
     await gone
   }
   return new Promise((resolveStarted, reject) => {
-    const timer = setTimeout(() => fail('did not become ready'), START_MS)
+    const timer = setTimeout(() => fail('did not become ready'), startMs)
     const fail = (what: string) => {
       clearTimeout(timer)
       child.kill('SIGKILL')

@@ -151,9 +151,12 @@ async function decide(
     }
   }
   if (!current)
-    return { action: 'run', reason: { code: 'never_ran', words: 'It has no result on this machine yet.' } }
+    return { action: 'run', reason: { code: 'never_ran', words: 'It had no result on this machine.' } }
   if (current.fingerprint === fingerprint.result || current.parts === null) {
-    return { action: 'run', reason: { code: 'never_ran', words: 'Its result is no longer on this machine.' } }
+    return {
+      action: 'run',
+      reason: { code: 'never_ran', words: 'Its result was no longer on this machine.' },
+    }
   }
   return { action: 'run', reason: whyChanged(current.parts, fingerprint.parts, step.volatile) }
 }
