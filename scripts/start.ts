@@ -110,7 +110,8 @@ const startHost = (options: Options): HostProcess => {
   return {
     child,
     connect: (server, token) => {
-      child.stdin.end(`${JSON.stringify({ server, token })}\n`)
+      // Left open: when this program dies, however, the host sees its end and ends too.
+      child.stdin.write(`${JSON.stringify({ server, token })}\n`)
       return ready.promise
     },
   }

@@ -122,6 +122,7 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
             .catch((error: unknown) => log.error({ err: error }, 'a version was not kept'))
         }
         bus.publish('pipelines.changed', { pipeline_id: pipelineId })
+        workspace?.tell()
       },
     })
 

@@ -386,6 +386,11 @@ export class OpenWorkspace {
     }
   }
 
+  /** Something that the state counts has changed elsewhere. */
+  tell(): void {
+    void this.#tell()
+  }
+
   /** Tells the views the state, when it is another than they know. */
   async #tell(): Promise<void> {
     try {

@@ -33,6 +33,11 @@ export const addServeCommand = (program: Command, context: Context, folder: stri
       const stopped = Promise.withResolvers<void>()
       process.once('SIGINT', () => stopped.resolve())
       process.once('SIGTERM', () => stopped.resolve())
+      if (options.connectStdin) {
+        // The program that embeds this one is gone, however it went.
+        process.stdin.once('end', () => stopped.resolve())
+        process.stdin.resume()
+      }
       try {
         const token = randomBytes(32).toString('base64url')
         const served = await serveHost({
@@ -76,8 +81,5 @@ const readConnection = async (): Promise<z.infer<typeof connection>> => {
       throw new AppError('usage.invalid', NO_CONNECTION, { cause })
     }
   }
-  throw new AppError(
-    'usage.invalid',
-    'Standard input did not begin with {"server", "token"} as one line of JSON.',
-  )
+  throw new AppError('usage.invalid', NO_CONNECTION)
 }
