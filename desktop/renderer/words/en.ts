@@ -83,7 +83,7 @@ export const en = {
     emptyText:
       'Write SELECTs that build on each other, run them on files you have, and get a report. People you invite can edit along, online or not. Your data never leaves this machine unless you publish it.',
     sample: 'Open the sample',
-    sampleText: 'Five steps on real weather and flight data, with tests and a report.',
+    sampleText: 'Six steps on four years of real weather, with tests and a report.',
     createText: 'An empty pipeline, your own files.',
     import: 'Import a folder',
     importText: 'pipeline.yaml and .sql files, or a dbt project’s models.',
