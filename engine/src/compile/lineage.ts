@@ -29,14 +29,18 @@ export interface Lineage {
 /** Traces columns on demand, in one killable process that is started when first needed. Call `close` when done. */
 export class ColumnLineage {
   readonly #timeoutMs: number
+  readonly #startMs: number
+  /** The child has answered once: its parser is loaded. */
+  #warm = false
   #child: ChildProcess | null = null
   #next = 1
   /** One at a time: the child is killed with whatever it is doing. */
   #queue: Promise<unknown> = Promise.resolve()
 
-  /** Milliseconds for one step, start of the process included. Default 10 s. */
-  constructor(timeoutMs = 10_000) {
+  /** Milliseconds for one step, and what a start may take besides: loading the parser is slow on a busy machine. Default 10 s and 60 s. */
+  constructor(timeoutMs = 10_000, startMs = 60_000) {
     this.#timeoutMs = timeoutMs
+    this.#startMs = startMs
   }
 
   /** Where a column of a step comes from. Empty when the step has no such column, or could not be bound. */
@@ -90,6 +94,7 @@ export class ColumnLineage {
   async close(): Promise<void> {
     const child = this.#child
     this.#child = null
+    this.#warm = false
     if (!child || child.exitCode !== null || child.signalCode !== null) return
     const gone = new Promise(resolve => child.once('exit', resolve))
     child.kill('SIGKILL')
@@ -111,7 +116,7 @@ export class ColumnLineage {
       if (read.success && read.data.id === ask.id) resolve(read.data.origins)
     }
     const onExit = () => resolve('failed')
-    const timer = setTimeout(onExit, this.#timeoutMs)
+    const timer = setTimeout(onExit, this.#timeoutMs + (this.#warm ? 0 : this.#startMs))
     child.on('message', onMessage).once('exit', onExit)
     child.send(ask, error => {
       if (error) resolve('failed')
@@ -119,7 +124,10 @@ export class ColumnLineage {
     const origins = await promise
     clearTimeout(timer)
     child.off('message', onMessage).off('exit', onExit)
-    if (origins !== 'failed') return origins
+    if (origins !== 'failed') {
+      this.#warm = true
+      return origins
+    }
     // Whatever hangs or died is not asked again.
     await this.close()
     return null

@@ -8,7 +8,7 @@ import { RunnerPool } from '../../src/runner/index.ts'
 import { installSample } from '../../src/samples.ts'
 import { resolveSources } from '../../src/sources/resolve-sources.ts'
 
-const lineage = new ColumnLineage(30_000)
+const lineage = new ColumnLineage()
 let filesDir: string
 beforeAll(async () => {
   filesDir = await fs.mkdtemp(path.join(os.tmpdir(), 'pluto-lineage-'))
@@ -51,7 +51,7 @@ it('[CMP13] a column is traced through renames, CTEs, windows and unions up to t
 })
 
 it('[CMP13] SQL that cannot be traced is named, and costs nothing else', async () => {
-  const short = new ColumnLineage(1)
+  const short = new ColumnLineage(1, 0)
   const imported = pipelineFromFiles((await installSample({ filesDir })).files)
   if (!imported.ok) throw new Error('the sample does not import')
   const step = {
