@@ -159,27 +159,30 @@ describe.skipIf(!chromium)('the app that `npm start` gives', () => {
   })
 
   for (const colorScheme of ['light', 'dark'] as const)
-    it(`[UI10] has nothing serious for axe-core on any screen, ${colorScheme}`, async () => {
-      const app = await open({ colorScheme })
+    it(`[UI10][UI12] has nothing serious for axe-core and nothing cut off on any screen, ${colorScheme}`, async () => {
+      const app = await open({
+        colorScheme,
+        viewport: { width: colorScheme === 'light' ? 1440 : 960, height: 900 },
+      })
       await app.at('pipeline-item').first().waitFor()
       const found: Record<string, string[]> = {}
-      found.home = await app.axe()
+      found.home = [...(await app.axe()), ...(await app.tooWide())]
       const pipeline = await app.openPipeline()
       for (const tab of ['build', 'runs', 'report', 'history', 'discuss'] as const) {
         await app.tab(tab)
         await app.settled()
-        found[tab] = await app.axe()
+        found[tab] = [...(await app.axe()), ...(await app.tooWide())]
       }
       for (const place of ['reports', 'schedules', 'machine'] as const) {
         await app.page.evaluate(`location.hash = '#/${place}'`)
         await app.settled()
-        found[place] = await app.axe()
+        found[place] = [...(await app.axe()), ...(await app.tooWide())]
       }
       await app.page.evaluate(`location.hash = '#/p/${pipeline}/build'`)
       await app.at('publish-button').click()
       await app.at('publish-dialog').waitFor()
       await app.settled()
-      found.publish = await app.axe()
+      found.publish = [...(await app.axe()), ...(await app.tooWide())]
       expect(Object.fromEntries(Object.entries(found).filter(([, lines]) => lines.length > 0))).toEqual({})
       expect(app.errors).toEqual([])
     })

@@ -147,6 +147,16 @@ export class AppPage {
     return this.page.evaluate<string[]>(AXE_RUN)
   }
 
+  /** The parts of the screen that would have to be scrolled sideways, other than rows, graphs and code. */
+  tooWide(): Promise<string[]> {
+    return this.page.evaluate<
+      string[]
+    >(`[...document.querySelectorAll('main, main *, [role=dialog], [role=dialog] *')]
+      .filter(node => /auto|scroll/.test(getComputedStyle(node).overflowX) && node.scrollWidth > node.clientWidth + 1)
+      .filter(node => !node.matches('[role=grid], [role=group], [role=log], pre, textarea, .cm-scroller'))
+      .map(node => 'wider than it is shown: ' + node.outerHTML.slice(0, 120))`)
+  }
+
   close(): Promise<void> {
     return this.#browser.close()
   }
