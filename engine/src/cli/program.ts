@@ -30,6 +30,8 @@ export const runProgram = async (
   program
     .description('Pluto Duck: SQL pipelines that you edit together and run on your own machine with DuckDB')
     .version(about.version)
+    // Else a command's own --version (of a pipeline) would be taken for the program's.
+    .enablePositionalOptions()
     .option('--json', 'answer as JSON on standard output, errors as JSON on standard error')
     .showHelpAfterError('(see pluto --help)')
     .showSuggestionAfterError()
