@@ -15,6 +15,9 @@ const ROOT = resolve(import.meta.dirname, '..')
 /** Compiled code of both processes, kept between starts: loading takes a third less. */
 const COMPILE_CACHE = join(ROOT, 'node_modules', '.cache', 'compile')
 
+/** How long the host may take to end; the server's own limit comes after it. */
+const HOST_STOP_MS = 8_000
+
 const HELP = `Usage: npm start -- [options]
 
 Starts Pluto Duck on this machine: a server with its own Postgres, a host, a sample workspace, and the app.
@@ -158,7 +161,10 @@ const endHost = async (child: ChildProcess): Promise<void> => {
   if (child.exitCode !== null || child.signalCode !== null) return
   const ended = new Promise(resolve => child.once('exit', resolve))
   child.kill('SIGTERM')
+  // What was acknowledged is on disk: a host that does not end by itself may be killed.
+  const late = setTimeout(() => child.kill('SIGKILL'), HOST_STOP_MS)
   await ended
+  clearTimeout(late)
 }
 
 const main = async (): Promise<void> => {

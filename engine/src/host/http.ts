@@ -31,6 +31,8 @@ export interface Served {
 const COOKIE = 'pluto_host'
 const MAX_BODY = '64mb'
 const KEEP_ALIVE_MS = 15_000
+/** How long calls under way may take to end when the host stops. */
+const DRAIN_MS = 2_000
 
 /**
  * Serves the bridge and the app on loopback.
@@ -177,6 +179,8 @@ export const serveHost = async (options: ServeOptions): Promise<Served> => {
         for (const stream of streams) stream.end()
         server.close(error => (error ? reject(error) : resolve()))
         server.closeIdleConnections()
+        // A browser keeps its connections, and a new request on one would hold the host up for ever.
+        setTimeout(() => server.closeAllConnections(), DRAIN_MS).unref()
       }),
   }
 }
