@@ -1,0 +1,50 @@
+import { createDatabase, startPostgres } from '@pluto-duck/test-fixtures/services'
+import pg from 'pg'
+import { familyCpuSeconds, parentOf } from './process.ts'
+import { type Role, startRole } from './roles.ts'
+import type { Started } from './server-process.ts'
+
+export interface BenchServer extends Role, Started {}
+
+export interface Bench {
+  readonly databaseUrl: string
+  /** For looking into the database beside the server. */
+  readonly sql: pg.Pool
+  /** Seconds of CPU of Postgres with all its processes. */
+  postgresCpuSeconds(): number
+  /** Starts the whole server in a process of its own, with an owner. Sessions of earlier ones stay good. */
+  startServer(): Promise<BenchServer>
+  /** Ends Postgres. Servers are killed by whoever started them. */
+  stop(): Promise<void>
+}
+
+/**
+ * A Postgres with fsync, as in production, and servers on one database of it. With `PLUTO_BENCH_PROFILE` set to a folder each
+ * server writes a CPU profile there, provided it ends by `say('end')`.
+ */
+export async function openBench(): Promise<Bench> {
+  const postgres = await startPostgres()
+  const database = await createDatabase(postgres.url)
+  const sql = new pg.Pool({ connectionString: database.url, max: 2 })
+  const { rows } = await sql.query<{ pid: number }>('select pg_backend_pid() as pid')
+  const postmaster = parentOf(rows[0]!.pid)
+  const profile = process.env.PLUTO_BENCH_PROFILE
+  return {
+    databaseUrl: database.url,
+    sql,
+    postgresCpuSeconds: () => familyCpuSeconds(postmaster),
+    startServer: async () => {
+      const role = startRole(
+        new URL('./server-process.ts', import.meta.url).pathname,
+        'server',
+        { databaseUrl: database.url },
+        profile ? { execArgv: ['--cpu-prof', `--cpu-prof-dir=${profile}`] } : {},
+      )
+      return { ...role, ...((await role.heard()) as Started) }
+    },
+    stop: async () => {
+      await sql.end()
+      await postgres.stop()
+    },
+  }
+}
