@@ -6,7 +6,7 @@ import { decodeSequence, type LiveEvent, newId } from '@pluto-duck/crdt-model/pr
 import { median, percentile, print, sayLoad } from './harness/figures.ts'
 import { cpuSeconds, now } from './harness/process.ts'
 import { type Part, playRole, startRole } from './harness/roles.ts'
-import { openBench } from './harness/server.ts'
+import { endServer, openBench } from './harness/server.ts'
 import { type Account, Device, socketBytes } from './harness/wire.ts'
 
 const FULL = process.argv.includes('--full')
@@ -189,15 +189,6 @@ async function round(count: number): Promise<Round> {
     }
   }
   return { bytes, visible, missed, ...result }
-}
-
-async function endServer(server: Awaited<ReturnType<typeof bench.startServer>>): Promise<void> {
-  if (process.env.PLUTO_BENCH_PROFILE) {
-    server.say('end')
-    await server.heard()
-    await new Promise(resolve => setTimeout(resolve, 2_000))
-  }
-  await server.kill()
 }
 
 sayLoad()

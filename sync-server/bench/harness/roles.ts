@@ -21,6 +21,8 @@ export interface Role {
   heard(timeoutMs?: number): Promise<unknown>
   cpuSeconds(): number
   memoryMb(): { now: number; peak: number }
+  /** Resolves when it has ended by itself. */
+  exited(): Promise<void>
   /** Ends it with SIGKILL. */
   kill(): Promise<void>
 }
@@ -73,6 +75,7 @@ export function startRole(
     heard: (timeoutMs = 120_000) => queue.take(timeoutMs),
     cpuSeconds: () => cpuSeconds(child.pid!),
     memoryMb: () => memoryMb(child.pid!),
+    exited: () => ended,
     kill: async () => {
       child.kill('SIGKILL')
       await ended

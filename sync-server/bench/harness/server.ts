@@ -48,3 +48,12 @@ export async function openBench(): Promise<Bench> {
     },
   }
 }
+
+/** Kills the server; one that is profiled ends by itself first, and writes its profile. */
+export async function endServer(server: BenchServer): Promise<void> {
+  if (process.env.PLUTO_BENCH_PROFILE) {
+    server.say('end')
+    await server.heard()
+    await server.exited()
+  } else await server.kill()
+}

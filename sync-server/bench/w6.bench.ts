@@ -1,0 +1,101 @@
+// W6: somebody types; right after the acknowledgement the server is killed with -9. Is everything acknowledged in the log, and
+// does the next server answer it? Beside it how long the acknowledgement of one edit takes, trial and commit included.
+// `--full`: 1,000 kills.
+import * as Automerge from '@automerge/automerge'
+import { decodeSequence, newId } from '@pluto-duck/crdt-model/protocol'
+import { bareInsertMs } from './harness/bare-insert.ts'
+import { median, percentile, print, sayLoad } from './harness/figures.ts'
+import { now } from './harness/process.ts'
+import { openBench } from './harness/server.ts'
+import { Device, type PushItem } from './harness/wire.ts'
+
+const KILLS = process.argv.includes('--full') ? 1_000 : 5
+const EDITS = 20
+const TEXT = 'lorem ipsum dolor sit amet '.repeat(400).slice(0, 10_000)
+
+interface Text extends Record<string, unknown> {
+  text: string
+}
+
+const bench = await openBench()
+let next = bench.startServer()
+const first = await next
+const account = await Device.workspace(first)
+const documentId = newId()
+const device = new Device(account)
+let doc = Automerge.from<Text>({ text: TEXT })
+/** Everything that was acknowledged, ever. */
+const acknowledged = new Set<string>()
+/** Changes that are here and not known to be stored: sent again to the next server, as an outbox would. */
+let outbox: PushItem[] = Automerge.getAllChanges(doc).map(bytes => ({ documentId, bytes }))
+const took: number[] = []
+const typed: PushItem[] = []
+let lost = 0
+let maybe = 0
+
+sayLoad()
+for (let kill = 0; kill < KILLS; kill++) {
+  const server = await next
+  // The next one starts beside it, as a second replica does, so that a kill costs less time.
+  next = bench.startServer()
+  const client = new Device({ ...account, url: server.url, token: server.token })
+  Object.assign(client, { id: device.id })
+  const items = outbox
+  await client.push(items)
+  for (const { bytes } of items) acknowledged.add(Automerge.decodeChange(bytes).hash)
+  for (let i = 0; i < EDITS; i++) {
+    doc = Automerge.change(doc, draft => Automerge.splice(draft, ['text'], draft.text.length, 0, 'z'))
+    const bytes = Automerge.getLastLocalChange(doc)!
+    typed.push({ documentId, bytes })
+    const started = now()
+    await client.push([{ documentId, bytes }])
+    took.push(now() - started)
+    acknowledged.add(Automerge.decodeChange(bytes).hash)
+  }
+  // One more is on its way when the server dies: it may be stored or not, and must not be doubled.
+  doc = Automerge.change(doc, draft => Automerge.splice(draft, ['text'], draft.text.length, 0, 'z'))
+  outbox = [{ documentId, bytes: Automerge.getLastLocalChange(doc)! }]
+  const cut = client.push(outbox).then(
+    () => true,
+    () => false,
+  )
+  await server.kill()
+  if (!(await cut)) maybe++
+  lost += await missing()
+}
+const last = await next
+const reader = new Device({ ...account, url: last.url, token: last.token })
+let readable = 0
+for (let after = 0; ; ) {
+  const response = await reader.request(`/changes?after=${after}`)
+  const answer = decodeSequence(new Uint8Array(await response.arrayBuffer()))
+  for (const item of answer.slice(0, -1)) if (acknowledged.has(item.hash as string)) readable++
+  const end = answer.at(-1)!
+  if (end.more !== true) break
+  after = end.seq as number
+}
+lost += acknowledged.size - readable
+const { rows } = await bench.sql.query<{ doubled: number }>(
+  'select (count(*) - count(distinct hash))::int as doubled from changes where document_id = $1',
+  [documentId],
+)
+await last.kill()
+const floorMs = (await bareInsertMs(bench.sql, typed.slice(0, 200), 1)) / Math.min(200, typed.length)
+await bench.stop()
+
+/** How many of the acknowledged changes the database does not have. */
+async function missing(): Promise<number> {
+  const found = await bench.sql.query<{ hash: string }>(
+    "select encode(hash, 'hex') as hash from changes where document_id = $1",
+    [documentId],
+  )
+  const stored = new Set(found.rows.map(row => row.hash))
+  return [...acknowledged].filter(hash => !stored.has(hash)).length
+}
+
+print({ name: 'w6_lost', value: lost, unit: 'changes', goal: 0 })
+print({ name: 'w6_doubled', value: rows[0]!.doubled, unit: 'changes', goal: 0 })
+print({ name: 'w6_kills', value: KILLS, unit: 'kills' })
+print({ name: 'w6_cut_pushes', value: maybe, unit: 'pushes' })
+print({ name: 'w6_acknowledged_p50', value: median(took), unit: 'ms', floor: floorMs, goal: 8 })
+print({ name: 'w6_acknowledged_p99', value: percentile(took, 0.99), unit: 'ms' })
