@@ -79,6 +79,7 @@ export {
   updateStepSql,
   updateTest,
 } from './documents/edit-pipeline.ts'
+export { composeDraft, draftTitle, forkAt, forkDraft, headsOfOwn, MAX_TITLE } from './documents/fork.ts'
 export { makeEqualTo } from './documents/make-equal.ts'
 export {
   type ChangeRecord,

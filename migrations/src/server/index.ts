@@ -4,6 +4,7 @@ import { changes } from './0002_changes.ts'
 import { audit } from './0003_audit.ts'
 import { versions } from './0004_versions.ts'
 import { runs } from './0005_runs.ts'
+import { drafts } from './0006_drafts.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -12,4 +13,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0003_audit': audit,
   '0004_versions': versions,
   '0005_runs': runs,
+  '0006_drafts': drafts,
 }

@@ -4,6 +4,7 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { DocumentKind, Subject } from '@pluto-duck/crdt-model/protocol'
 import { decodeChangeBytes } from './admission/decode.ts'
 import { DocumentIndex } from './admission/document-index.ts'
+import type { Refusal } from './admission/limits.ts'
 import { checkStructure } from './admission/structure.ts'
 import {
   type DocumentRow,
@@ -11,6 +12,7 @@ import {
   readDocumentChanges,
   readDocuments,
   readForeignIds,
+  readSettled,
   type StoredChange,
 } from './store.ts'
 
@@ -19,8 +21,10 @@ export interface OpenDocument {
   readonly id: string
   readonly kind: DocumentKind
   readonly subject: Subject | null
+  /** The document that a draft forks; null for every other one. A draft's index holds its base's changes as well. */
+  readonly base: string | null
   readonly index: DocumentIndex
-  /** Who wrote each change, by hash. */
+  /** Who wrote each of its own changes, by hash. */
   readonly authors: Map<string, string>
   /** Which object of a comments document is what; null for other kinds. */
   readonly comments: CommentsIndex | null
@@ -29,6 +33,23 @@ export interface OpenDocument {
   createdSeq: number
   seq: number
   readonly corrupt: string | null
+  /** A draft that was merged or closed takes no more changes. */
+  settled: boolean
+  /** Of a draft: which of its own changes no other of them depends on, and how far its base's changes are in the index. */
+  ownHeads: Set<string>
+  baseSeq: number
+}
+
+/** A document's heads as the log has them: of a draft those of its own changes, which say everything that it builds on. */
+export const headsOf = (document: OpenDocument): string[] =>
+  document.base === null ? document.index.headHashes : [...document.ownHeads].sort()
+
+/** Makes a change that is in the index one of the document's own. */
+export function own(document: OpenDocument, hash: string, deps: readonly string[], authorId: string): void {
+  document.authors.set(hash, authorId)
+  if (document.base === null) return
+  for (const dep of deps) document.ownHeads.delete(dep)
+  document.ownHeads.add(hash)
 }
 
 export type Found = OpenDocument | 'foreign' | 'new'
@@ -58,6 +79,8 @@ export class OpenDocuments {
         found.set(id, known)
       } else unknown.push(id)
     }
+    for (const document of found.values())
+      if (typeof document === 'object') await this.inherit(db, document, seq, seq)
     if (unknown.length === 0) return found
 
     const rows = await readDocuments(db, this.workspaceId, unknown)
@@ -66,11 +89,13 @@ export class OpenDocuments {
     for (const change of await readDocumentChanges(
       db,
       this.workspaceId,
-      ofLog.map(row => row.id),
+      ofLog.filter(row => row.base === null).map(row => row.id),
       0,
       seq,
     ))
-      this.learn(change)
+      this.learn(this.open.get(change.documentId)!, change)
+    for (const document of found.values())
+      if (typeof document === 'object') await this.inherit(db, document, 0, seq)
     const missing = unknown.filter(id => !found.has(id))
     const foreign = missing.length === 0 ? new Set() : await readForeignIds(db, this.workspaceId, missing)
     for (const id of missing) found.set(id, foreign.has(id) ? 'foreign' : 'new')
@@ -82,11 +107,26 @@ export class OpenDocuments {
     return this.add({ id, kind, subject, base: null, heads: [], title: '', seq: 0, corrupt: null })
   }
 
+  /** Opens a draft that the log does not have, on a document that it has; or says why there can be none. */
+  async fork(db: Executor, id: string, base: string, seq: number): Promise<OpenDocument | Refusal> {
+    const [row] = await readDocuments(db, this.workspaceId, [base])
+    if (!row || row.seq === 0)
+      return { code: 'missing_deps', reason: 'the document that it is a draft of is not in the log' }
+    if (row.kind !== 'pipeline' || row.base !== null)
+      return { code: 'invalid', reason: 'a draft is of a pipeline' }
+    const draft = this.add({ ...row, id, base, heads: [], seq: 0 })
+    await this.inherit(db, draft, seq, seq)
+    return draft
+  }
+
   /** Reads what was appended elsewhere to the documents that are open. */
   async catchUp(db: Executor, after: number, upTo: number): Promise<void> {
     const ids = [...this.open.keys()]
     if (ids.length === 0 || upTo <= after) return
-    for (const change of await readDocumentChanges(db, this.workspaceId, ids, after, upTo)) this.learn(change)
+    const whole = [...this.open.values()].filter(one => one.base === null).map(one => one.id)
+    for (const change of await readDocumentChanges(db, this.workspaceId, whole, after, upTo))
+      this.learn(this.open.get(change.documentId)!, change)
+    for (const document of [...this.open.values()]) await this.inherit(db, document, after, upTo)
     for (const row of await readDocuments(db, this.workspaceId, ids)) this.open.get(row.id)!.title = row.title
   }
 
@@ -122,17 +162,40 @@ export class OpenDocuments {
       createdSeq: 0,
       seq: 0,
       corrupt: row.corrupt,
+      base: row.base,
+      settled: false,
+      ownHeads: new Set(),
+      baseSeq: 0,
     }
     this.open.set(row.id, document)
     return document
   }
 
-  private learn(change: StoredChange): void {
-    const document = this.open.get(change.documentId)!
+  /**
+   * Brings a draft up to the log's number: its own changes above `after`, the base's above what it has, in the order of the log,
+   * in which every change comes after what it depends on. Does nothing for other documents.
+   */
+  private async inherit(db: Executor, draft: OpenDocument, after: number, upTo: number): Promise<void> {
+    if (draft.base === null) return
+    const from = Math.min(after, draft.baseSeq)
+    const changes =
+      from < upTo ? await readDocumentChanges(db, this.workspaceId, [draft.base, draft.id], from, upTo) : []
+    for (const change of changes)
+      if (change.seq > (change.documentId === draft.id ? after : draft.baseSeq)) this.learn(draft, change)
+    draft.baseSeq = upTo
+    draft.settled = await readSettled(db, draft.id)
+  }
+
+  private learn(document: OpenDocument, change: StoredChange): void {
+    // What was merged is in both logs.
+    if (document.index.has(change.hash)) {
+      if (change.documentId === document.id) own(document, change.hash, [], change.authorId)
+      return
+    }
     const decoded = decodeChangeBytes(change.bytes)
     const checked = decoded.ok ? checkStructure(document.index, decoded.change) : decoded
     if (!checked.ok) {
-      this.open.delete(change.documentId)
+      this.open.delete(document.id)
       throw new AppError(
         'document.corrupt',
         'A change in the log is not one that could have been admitted.',
@@ -142,7 +205,8 @@ export class OpenDocuments {
       )
     }
     document.index.add(checked.change)
-    document.authors.set(change.hash, change.authorId)
+    if (change.documentId !== document.id) return
+    own(document, change.hash, checked.change.deps, change.authorId)
     document.comments?.add(decodeChange(change.bytes))
     if (document.createdSeq === 0) document.createdSeq = change.seq
     document.seq = change.seq

@@ -8,7 +8,11 @@ import type { Push, PushedChange } from './push.ts'
 
 /** Whether this person may write to this document, and it is the document that the push says it is. */
 export function checkRight(push: Push, item: PushedChange, document: OpenDocument | null): Refusal | null {
-  if (item.base !== null) return { code: 'invalid', reason: 'drafts of documents are not taken yet' }
+  if (item.base !== null && item.kind !== 'pipeline')
+    return { code: 'invalid', reason: 'a draft is of a pipeline' }
+  if (document && document.base !== item.base)
+    return { code: 'invalid', reason: 'the document is a draft of another one, or none' }
+  if (document?.settled) return { code: 'invalid', reason: 'the draft was merged or closed' }
   if (document?.corrupt) return { code: 'invalid', reason: 'the document is read-only until it is mended' }
   if (document && document.kind !== item.kind)
     return { code: 'invalid', reason: 'the document is of another kind' }

@@ -76,7 +76,8 @@ export class Snapshots {
   private async build(workspaceId: string, documentId: string): Promise<void> {
     const { db, trial } = this.options
     const [document] = await readDocuments(db, workspaceId, [documentId])
-    if (!document || document.corrupt !== null) return
+    // A draft is its own few changes on its base: there is nothing to compact, and its base's history is not copied.
+    if (!document || document.corrupt !== null || document.base !== null) return
     const result = await trial.snapshot({
       id: documentId,
       heads: document.heads,

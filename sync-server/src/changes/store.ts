@@ -95,6 +95,13 @@ export async function readForeignIds(
   return new Set(rows.map(row => row.id))
 }
 
+/** Whether a draft was merged or closed. */
+export async function readSettled(db: Executor, draftId: string): Promise<boolean> {
+  const { rows } = await sql<{ id: string }>`
+    select id from drafts where id = ${draftId} and state in ('merged', 'closed')`.execute(db)
+  return rows.length > 0
+}
+
 export interface StoredChange {
   readonly seq: number
   readonly documentId: string
@@ -194,6 +201,7 @@ export interface DocumentState {
   readonly id: string
   readonly kind: DocumentKind
   readonly subject: Subject | null
+  readonly base: string | null
   readonly title: string
   readonly heads: readonly string[]
   readonly createdSeq: number
@@ -228,14 +236,15 @@ export async function insertChanges(db: Executor, append: Append): Promise<boole
       on conflict do nothing
     ), described as (
       insert into documents
-        (workspace_id, id, kind, subject_kind, subject_id, title, heads, created_seq, seq)
-      select ${workspaceId}::uuid, id, kind, subject_kind, subject_id, title, string_to_array(heads, ','), created_seq, given.seq
+        (workspace_id, id, kind, subject_kind, subject_id, base, title, heads, created_seq, seq)
+      select ${workspaceId}::uuid, id, kind, subject_kind, subject_id, base, title, string_to_array(heads, ','), created_seq, given.seq
       from counted, unnest(
         ${documents.map(one => one.id)}::uuid[], ${documents.map(one => one.kind)}::text[],
         ${documents.map(one => one.subject?.kind ?? null)}::text[], ${documents.map(one => one.subject?.id ?? null)}::uuid[],
+        ${documents.map(one => one.base)}::uuid[],
         ${documents.map(one => one.title)}::text[], ${documents.map(one => one.heads.join(','))}::text[],
         ${documents.map(one => one.createdSeq)}::bigint[], ${documents.map(one => one.seq)}::bigint[]
-      ) as given (id, kind, subject_kind, subject_id, title, heads, created_seq, seq)
+      ) as given (id, kind, subject_kind, subject_id, base, title, heads, created_seq, seq)
       on conflict (workspace_id, id)
         do update set heads = excluded.heads, seq = excluded.seq, title = excluded.title
     ), appended as (

@@ -3,7 +3,7 @@ import { type DecodedChange, decodeChangeBytes } from './admission/decode.ts'
 import type { Refusal } from './admission/limits.ts'
 import { checkStructure } from './admission/structure.ts'
 import { DEPENDS_ON_FAILED, headsAfter } from './admission/trial.ts'
-import { type Found, type OpenDocument, OpenDocuments } from './open-documents.ts'
+import { type Found, headsOf, type OpenDocument, OpenDocuments, own } from './open-documents.ts'
 import type { Appended, AppenderOptions, Commit, Push, PushedChange, Verdict } from './push.ts'
 import { checkComments, checkRight, isGenesis } from './rights.ts'
 import {
@@ -62,6 +62,7 @@ interface Checked extends Round {
 
 interface Touched {
   readonly heads: readonly string[]
+  readonly ownHeads: ReadonlySet<string>
   readonly changeCount: number
   readonly changes: Tentative[]
   title: string
@@ -281,10 +282,14 @@ export class WorkspaceLane {
     const device = isGenesis(item, change) ? null : await this.deviceOf(db, actor, round.newActors)
     if (device && device !== push.deviceId) return refused(OTHER_DEVICE)
 
-    if (document === 'new') document = this.documents.create(item.documentId, item.kind, item.subject)
+    if (document === 'new') {
+      const opened = await this.openNew(db, item)
+      if ('code' in opened) return refused(opened)
+      document = opened
+    }
     const refusal = this.enter(round, push, document, change, item.bytes)
     if (refusal) {
-      if (document.index.changeCount === 0) this.documents.close(document.id)
+      if (document.authors.size === 0) this.documents.close(document.id)
       return refused(refusal)
     }
     round.found.set(item.documentId, document)
@@ -302,6 +307,11 @@ export class WorkspaceLane {
     round.tentative.push(one)
     round.touched.get(document)!.changes.push(one)
     return { state: 'new', documentId: document.id, hash }
+  }
+
+  private async openNew(db: Executor, item: PushedChange): Promise<OpenDocument | Refusal> {
+    if (item.base === null) return this.documents.create(item.documentId, item.kind, item.subject)
+    return await this.documents.fork(db, item.documentId, item.base, this.seq!)
   }
 
   /** Adds the change to its document's index, or says why not. */
@@ -322,12 +332,13 @@ export class WorkspaceLane {
     if (!round.touched.has(document))
       round.touched.set(document, {
         heads: index.headHashes,
+        ownHeads: new Set(document.ownHeads),
         changeCount: index.changeCount,
         changes: [],
         title: document.title,
       })
     index.add(structure.change)
-    document.authors.set(change.hash, push.userId)
+    own(document, change.hash, change.deps, push.userId)
     // An index that knows objects which are taken back later gives the same answers: nothing can name them.
     document.comments?.add(decodeChange(bytes))
     return null
@@ -359,6 +370,9 @@ export class WorkspaceLane {
             heads: headsAfter(before.heads, earlier),
             load: async () =>
               Buffer.concat([
+                ...(document.base === null
+                  ? []
+                  : [await readDocumentBytes(db, this.workspaceId, document.base, this.seq!)]),
                 await readDocumentBytes(db, this.workspaceId, document.id, this.seq!),
                 ...earlier.map(one => one.bytes),
               ]),
@@ -392,7 +406,8 @@ export class WorkspaceLane {
       kind: document.kind,
       subject: document.subject,
       title,
-      heads: document.index.headHashes,
+      base: document.base,
+      heads: headsOf(document),
       createdSeq: document.createdSeq || places.get(changes[0]!)!,
       seq: places.get(changes.at(-1)!)!,
     }))
@@ -443,10 +458,11 @@ export class WorkspaceLane {
 
   /** Takes back what a check added to the indexes. */
   private rollBack({ touched }: Round): void {
-    for (const [document, { changeCount, changes }] of touched) {
+    for (const [document, { changeCount, ownHeads, changes }] of touched) {
       document.index.truncate(changeCount)
+      document.ownHeads = new Set(ownHeads)
       for (const one of changes) document.authors.delete(one.hash)
-      if (changeCount === 0) this.documents.close(document.id)
+      if (document.authors.size === 0) this.documents.close(document.id)
     }
   }
 
