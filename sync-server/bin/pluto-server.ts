@@ -3,6 +3,7 @@ import { AppError, EXIT, toAppError } from '@pluto-duck/crdt-model/errors'
 import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { readConfig } from '../src/config/index.ts'
+import { addIntegrityCommands } from './integrity-commands.ts'
 
 const SETTINGS = `
 Settings (environment variables; all have a default):
@@ -19,7 +20,7 @@ Settings (environment variables; all have a default):
   S3_REGION S3_BUCKET S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY S3_FORCE_PATH_STYLE
   LOG_LEVEL              silent | error | warn | info | debug (info)
 
-Exit codes: 0 ended as asked, 1 internal error, 2 wrong usage or setting, 7 database not reachable.`
+Exit codes: 0 ended as asked, 1 internal error or something found by verify, 2 wrong usage or setting, 7 database not reachable.`
 
 const fail = (thrown: unknown): void => {
   const error = toAppError(thrown)
@@ -73,6 +74,8 @@ program
   .command('migrate')
   .description('bring the database’s schema up to date, then end')
   .action(() => runMigrations().catch(fail))
+
+addIntegrityCommands(program, fail)
 
 try {
   await program.parseAsync()

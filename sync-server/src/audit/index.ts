@@ -1,2 +1,2 @@
-export { Audit, type AuditInput, auditHash } from './audit.ts'
+export { AUDIT_START, Audit, type AuditInput, auditHash } from './audit.ts'
 export { auditFeature } from './routes.ts'

@@ -25,6 +25,10 @@ const START_TIMEOUT_MS = 60_000
 const RESTART_ATTEMPTS = 20
 const LOG_LIMIT_BYTES = 5 * 1024 * 1024
 
+/** Where the embedded Postgres answers. */
+export const embeddedUrl = (port: number, password: string): string =>
+  `postgres://${USER}:${password}@127.0.0.1:${port}/postgres`
+
 /**
  * A real Postgres in `<dataDir>/postgres`, on a free loopback port with a password of its own.
  *
@@ -52,7 +56,7 @@ export const startEmbeddedPostgres = async (
     stopping: false,
     port: await freePort(),
   }
-  const urlOf = (port: number): string => `postgres://${USER}:${password}@127.0.0.1:${port}/postgres`
+  const urlOf = (port: number): string => embeddedUrl(port, password)
 
   const launch = async (): Promise<void> => {
     const log = join(home, 'postgres.log')

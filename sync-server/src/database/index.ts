@@ -1,4 +1,5 @@
 export { createDatabase, type ServerDatabase } from './database.ts'
 export { asDatabaseError, isUniqueViolation, transact } from './errors.ts'
-export { migrate } from './migrate.ts'
+export { assertSchema, migrate } from './migrate.ts'
+export { runningEmbedded } from './running.ts'
 export type { Database, Json, Time, TimeByDefault } from './tables.ts'

@@ -11,6 +11,7 @@ import {
   problemsOf,
 } from '@pluto-duck/crdt-model'
 import { toAppError } from '@pluto-duck/crdt-model/errors'
+import { atHeads } from './at-heads.ts'
 import type { Materialised, MaterialiseReply, MaterialiseRequest } from './materialise.ts'
 
 /**
@@ -20,7 +21,7 @@ import type { Materialised, MaterialiseReply, MaterialiseRequest } from './mater
 const materialise = (request: MaterialiseRequest): Materialised => {
   const whole = load(request)
   if (!Automerge.hasHeads(whole, [...request.heads])) return { status: 'unknown_heads' }
-  const doc = at(whole, request.heads)
+  const doc = atHeads(whole, request.heads)
   if (kindOf(doc) !== 'pipeline') return { status: 'not_a_pipeline' }
   const definition = pipelineFromDoc(doc)
   const problems = problemsOf(doc).filter(problem => problem.severity === 'error')
@@ -42,14 +43,6 @@ const materialise = (request: MaterialiseRequest): Materialised => {
 const load = ({ snapshot, changes }: MaterialiseRequest): Automerge.Doc<PipelineDoc> => {
   const base = snapshot ? Automerge.load<PipelineDoc>(snapshot) : Automerge.init<PipelineDoc>()
   return changes.length === 0 ? base : Automerge.applyChanges(base, [...changes])[0]
-}
-
-/** A document of exactly the changes that lead to `heads`: nothing that came beside them is seen. */
-const at = (doc: Automerge.Doc<PipelineDoc>, heads: readonly string[]): Automerge.Doc<PipelineDoc> => {
-  if (Automerge.getHeads(doc).every(head => heads.includes(head))) return doc
-  const later = new Set(Automerge.getChangesMetaSince(doc, [...heads]).map(change => change.hash))
-  const kept = Automerge.getAllChanges(doc).filter(bytes => !later.has(Automerge.decodeChange(bytes).hash))
-  return Automerge.applyChanges(Automerge.init<PipelineDoc>(), kept)[0]
 }
 
 parentPort?.on('message', (request: MaterialiseRequest) => {
