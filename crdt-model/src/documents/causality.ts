@@ -9,7 +9,8 @@ export interface ChangeRecord {
   readonly received_at: string
   /** The device said that it was connected and caught up when it wrote the change. */
   readonly live: boolean
-  readonly author_id: string
+  /** Null on the author's own device, until the server has told its record. */
+  readonly author_id: string | null
 }
 
 /** Changes written live and stored within this time of each other count as typed beside each other. */
@@ -49,7 +50,7 @@ interface Node {
   readonly fresh: boolean
   readonly live: boolean
   readonly received: number
-  readonly author: string | undefined
+  readonly author: string | null
   /** By actor, the greatest seq of this window in the change's past, itself included. */
   readonly clock: Uint32Array
 }
@@ -82,7 +83,7 @@ export class CausalWindow {
         fresh: fresh.has(change.hash),
         live: record?.live === true,
         received: record ? Date.parse(record.received_at) : Number.POSITIVE_INFINITY,
-        author: record?.author_id,
+        author: record?.author_id ?? null,
         clock,
       })
     }
@@ -121,7 +122,7 @@ export class CausalWindow {
     const authors = new Set<string>()
     for (const change of met) {
       const node = this.#node(change)
-      if (node.author === undefined || !(node === own || isPast(node, own))) continue
+      if (node.author === null || !(node === own || isPast(node, own))) continue
       if (!others.some(other => isPast(node, other))) authors.add(node.author)
     }
     return [...authors].sort()

@@ -47,6 +47,7 @@ export class OpenPipeline {
   logs = $state.raw<Record<string, LogLine[]>>({})
   versions = $state.raw<Version[]>([])
   marks = $state.raw<ContractMark[]>([])
+  private marksAsked = 0
   error = $state.raw<ErrorBody | null>(null)
   readOnlyReason = $state<string | null>(null)
   append = $state.raw<AppendState>({ state: 'stored' })
@@ -196,8 +197,10 @@ export class OpenPipeline {
   }
 
   async readMarks(): Promise<void> {
+    const asked = ++this.marksAsked
     const read = await this.app.call('pipeline.marks', { pipeline_id: this.id })
-    if (read.ok) this.marks = read.value.marks
+    // A later question's answer may have come first.
+    if (read.ok && asked === this.marksAsked) this.marks = read.value.marks
   }
 
   async reviewMark(mark: ContractMark, reviewed: boolean): Promise<void> {
@@ -207,7 +210,9 @@ export class OpenPipeline {
       mark_id: mark.id,
       reviewed,
     })
-    if (read) this.marks = read.marks
+    if (!read) return
+    this.marksAsked++
+    this.marks = read.marks
   }
 
   /** Reads the lines that are new since the last time. */

@@ -109,6 +109,8 @@ export class Documents {
   readonly #unsettled = new Set<string>()
   #nextOrd = 1
   #live: (workspaceId: string) => boolean = () => false
+  /** When this device wrote live what the server has not told its record of yet, by document and hash. */
+  readonly #beside = new Map<string, Map<string, number>>()
 
   private constructor(state: State, clock: Clock) {
     this.#state = state
@@ -296,6 +298,7 @@ export class Documents {
       return { durable }
     })
     await written.durable
+    for (const item of items) this.#beside.get(item.document_id)?.delete(item.hash)
     for (const { documentId, fresh } of told) this.#told(documentId, fresh, 'server')
     return { diverged }
   }
@@ -333,8 +336,24 @@ export class Documents {
     }))
   }
 
+  /**
+   * What this device wrote live and the server has not told its record of yet: hash, and when it was written (ms). Without it
+   * two people who type beside each other would see a mark for as long as an answer takes.
+   */
+  writtenLive(documentId: string): ReadonlyMap<string, number> {
+    return this.#beside.get(documentId) ?? new Map()
+  }
+
+  #noteLive(documentId: string, fresh: readonly StoredChange[]): void {
+    const noted = this.#beside.get(documentId) ?? new Map<string, number>()
+    for (const { hash } of fresh) noted.set(hash, this.#clock.now())
+    this.#beside.set(documentId, noted)
+  }
+
   /** The connection was lost: what waits was not written beside the others, whatever was thought then. */
   unlive(workspaceId: string): Promise<void> {
+    for (const documentId of this.#beside.keys())
+      if (this.#infos.get(documentId)?.workspaceId === workspaceId) this.#beside.delete(documentId)
     return this.#state.write(tx =>
       tx.run('update outbox set live = false where workspace_id = $1 and live', workspaceId),
     )
@@ -540,6 +559,7 @@ export class Documents {
     const live = how.local && this.#live(info.workspaceId)
     const waiting = this.#waiting(documentId)
     if (how.local) for (const [i, change] of fresh.entries()) waiting.set(change.hash, firstOrd + i)
+    if (live) this.#noteLive(documentId, fresh)
     // The list's row is written when it says something new, and once in a while for its time.
     const listed = info.title !== before.title || before.heads.length === 0 || stale(before, info)
     entry.writing++

@@ -251,7 +251,9 @@ export class OpenWorkspace {
     const authors: OutputOf<'document.authors'>['authors'] = {}
     for (const hash of wanted) {
       const record = known.get(hash)
-      authors[hash] = record ? { user_id: record.author_id, name: this.#nameOf(record.author_id) } : null
+      authors[hash] = record?.author_id
+        ? { user_id: record.author_id, name: this.#nameOf(record.author_id) }
+        : null
     }
     return authors
   }

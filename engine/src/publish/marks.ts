@@ -85,8 +85,19 @@ export class Marks {
 
   async #find(pipelineId: string, since: readonly string[]): Promise<Found[]> {
     const records = await this.records(pipelineId)
+    let provisional = 0
+    for (const [hash, at] of this.#documents.writtenLive(pipelineId)) {
+      if (records.has(hash)) continue
+      provisional++
+      records.set(hash, {
+        seq: Number.MAX_SAFE_INTEGER,
+        received_at: isoTime(at),
+        live: true,
+        author_id: null,
+      })
+    }
     const heads = this.#documents.info(pipelineId).heads
-    const key = [heads.join(), since.join(), records.size].join('|')
+    const key = [heads.join(), since.join(), records.size, provisional].join('|')
     const held = this.#held.get(pipelineId)
     if (held?.key === key) return held.found
     const found = await this.#documents.read(pipelineId, doc => {

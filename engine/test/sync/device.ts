@@ -22,6 +22,8 @@ export class Device {
   sync!: Sync
   /** Takes the place of the network: true lets no request through. */
   cut = false
+  /** What is pushed waits for it. */
+  hold: Promise<void> = Promise.resolve()
   /** Lets so many requests through and loses their replies. */
   loseReplies = 0
 
@@ -58,6 +60,7 @@ export class Device {
       deviceId,
       token: async () => this.token,
       fetch: async (input, init) => {
+        if (init?.method === 'POST') await this.hold
         if (this.cut) throw new TypeError('fetch failed')
         const response = await fetch(input, init)
         if (this.loseReplies > 0 && init?.method === 'POST') {

@@ -4,6 +4,7 @@ import { editPipeline, type PipelineDoc, spliceStepSql } from '@pluto-duck/crdt-
 import { changeRoutes } from '@pluto-duck/crdt-model/protocol'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
+import { Marks } from '../../src/publish/index.ts'
 import { fetchRecords } from '../../src/sync/index.ts'
 import { Device } from './device.ts'
 import { type Person, TestServer } from './server.ts'
@@ -96,6 +97,46 @@ describe('sync against the real server', () => {
     expect(await b.text(documentId)).toBe('live 4')
     await a.until('in_sync', 0)
     expect((await recordsOf(documentId)).filter(record => record.live)).toHaveLength(5)
+  })
+
+  it('[SYNC2][PUB8] what is typed live makes no mark on the device that typed it, while the server has not answered', async () => {
+    await fresh()
+    const [a, b] = [await device(ada), await device(bob)]
+    const documentId = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await b.sync.start()
+    await b.until('in_sync')
+    await systemClock.sleep(300)
+    const type = (who: Device) =>
+      who.documents.edit<PipelineDoc>(documentId, doc =>
+        editPipeline(doc, 'type', d => spliceStepSql(d, Object.keys(d.steps)[0]!, 0, 0, 'x')),
+      )
+    const marks = () => new Marks(a.state, a.documents, systemClock).list(documentId, [], userId => userId)
+    const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    try {
+      // b's comes between two of a's, of which the later one is not answered yet.
+      a.hold = first.promise
+      await type(a)
+      await type(b)
+      await b.until('in_sync', 0)
+      await type(a)
+      const own = await a.heads(documentId)
+      a.hold = second.promise
+      first.resolve()
+      const end = Date.now() + 20_000
+      while ((await a.heads(documentId)).join() === own.join()) {
+        if (Date.now() > end) throw new Error('nothing of b came')
+        await systemClock.sleep(20)
+      }
+      expect(await marks()).toEqual([])
+    } finally {
+      first.resolve()
+      second.resolve()
+    }
+    await same(a, b, documentId)
+    await a.until('in_sync', 0)
+    expect(await marks()).toEqual([])
   })
 
   it('[SYNC3] a lost reply stores nothing twice and loses nothing', async () => {
