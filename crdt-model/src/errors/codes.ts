@@ -269,7 +269,26 @@ const local = {
     'No keychain answers. Unlock it, or set PLUTO_SECRET_<NAME>.',
   ),
   'secret.not_found': code(404, EXIT.not_found, 'never', 'Store it: `pluto secrets set NAME`.'),
-  'draft.not_found': code(404, EXIT.not_found, 'never', 'List the local drafts: `pluto draft list`.'),
+  'draft.not_found': code(
+    404,
+    EXIT.not_found,
+    'never',
+    'List the drafts: `pluto draft list`; those of refused edits: `pluto local-draft list`.',
+  ),
+  'draft.settled': code(409, EXIT.conflict, 'never', 'It was merged or closed: open a new draft.'),
+  'draft.moved': code(
+    409,
+    EXIT.conflict,
+    'after_refresh',
+    'The draft changed meanwhile: sync, look at it again, then repeat.',
+  ),
+  'draft.own_review': code(403, EXIT.permission, 'never', 'Ask somebody else for the review.'),
+  'draft.changes_requested': code(
+    409,
+    EXIT.conflict,
+    'never',
+    'Somebody asked for changes: make them and ask that person to approve.',
+  ),
   'file.unreadable': code(422, EXIT.usage, 'never', 'Check the path and its permissions.'),
   'state.corrupt': code(
     500,

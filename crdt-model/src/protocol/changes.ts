@@ -21,6 +21,7 @@ export const liveEvent = z.discriminatedUnion('type', [
   /** `items`: base64 of a CBOR sequence of log items `from` < seq <= `to`; null when too much: read the log. */
   z.strictObject({ type: z.literal('changes'), from: seq, to: seq, items: z.string().nullable() }),
   z.strictObject({ type: z.literal('version'), pipeline_id: id, number: z.number().int() }),
+  z.strictObject({ type: z.literal('draft'), draft_id: id, pipeline_id: id, state: z.string() }),
   z.strictObject({ type: z.literal('run'), run_id: id, pipeline_id: id, state: z.string() }),
   z.strictObject({ type: z.literal('schedule'), schedule_id: id }),
   z.strictObject({ type: z.literal('member'), user_id: userId }),

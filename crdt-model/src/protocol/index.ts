@@ -1,5 +1,6 @@
 import { auditRoutes } from './audit.ts'
 import { changeRoutes } from './changes.ts'
+import { draftRoutes } from './drafts.ts'
 import { identityRoutes } from './identity.ts'
 import type { Route } from './route.ts'
 import { runRoutes } from './runs.ts'
@@ -10,6 +11,7 @@ import { versionRoutes } from './versions.ts'
 export * from './audit.ts'
 export * from './changes.ts'
 export * from './digest.ts'
+export * from './drafts.ts'
 export * from './frames.ts'
 export * from './identity.ts'
 export * from './ids.ts'
@@ -28,6 +30,7 @@ export const ROUTES: readonly Route[] = [
   identityRoutes,
   changeRoutes,
   versionRoutes,
+  draftRoutes,
   runRoutes,
   scheduleRoutes,
   auditRoutes,

@@ -15,6 +15,9 @@ export const PERMISSIONS = {
   'presence.write': ['owner', 'editor', 'viewer'],
   'version.read': ['owner', 'editor', 'viewer'],
   'version.publish': ['owner', 'editor'],
+  'draft.read': ['owner', 'editor', 'viewer'],
+  /** Asking for a review, reviewing, merging and closing. Editing a draft is appending to it. */
+  'draft.write': ['owner', 'editor'],
   'run.read': ['owner', 'editor', 'viewer'],
   'run.write': ['owner', 'editor'],
   'artifact.read': ['owner', 'editor', 'viewer'],

@@ -32,7 +32,7 @@ export interface Route {
 
 export type WorkspaceFrom =
   | { readonly in: 'params' | 'query' | 'body'; readonly field: 'workspace_id' }
-  | { readonly of: 'pipeline' | 'run' | 'artifact' | 'schedule'; readonly param: string }
+  | { readonly of: 'pipeline' | 'draft' | 'run' | 'artifact' | 'schedule'; readonly param: string }
 
 export const route = <const R extends Route>(definition: R): R => definition
 

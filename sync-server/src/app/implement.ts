@@ -60,7 +60,7 @@ export const implement = <const R extends Route>(route: R, handle: Handle<R>): I
   handle: handle as unknown as Handle<Route>,
 })
 
-type Located = 'pipeline' | 'run' | 'artifact' | 'schedule'
+type Located = 'pipeline' | 'draft' | 'run' | 'artifact' | 'schedule'
 
 /** A part of the server: what it answers, where its things live, and what it does beside requests. */
 export interface Feature {

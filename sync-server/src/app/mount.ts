@@ -32,6 +32,7 @@ const NOT_FOUND = {
   pipeline: new AppError('pipeline.not_found', 'There is no such pipeline.'),
   run: new AppError('run.not_found', 'There is no such run.'),
   artifact: new AppError('artifact.not_found', 'There is no such artifact.'),
+  draft: new AppError('draft.not_found', 'There is no such draft.'),
   schedule: new AppError('schedule.not_found', 'There is no such schedule.'),
   workspace: new AppError('workspace.not_found', 'There is no such workspace.'),
 }

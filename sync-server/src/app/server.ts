@@ -18,6 +18,7 @@ import {
 import { changesFeature } from '../changes/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
 import { createDatabase, migrate } from '../database/index.ts'
+import { draftsFeature } from '../drafts/index.ts'
 import { runsFeature } from '../runs/index.ts'
 import { schedulesFeature } from '../schedules/index.ts'
 import { versionsFeature } from '../versions/index.ts'
@@ -142,16 +143,18 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
 
 const createFeatures = (ctx: ServerContext, access: Access, probes: Probes): Feature[] => {
   const artifacts = artifactsFeature(ctx)
+  const changes = changesFeature(ctx)
   return [
     healthFeature(ctx.publicUrl, { ...probes, storage: artifacts.ping }),
     identityFeature(ctx, access),
     workspacesFeature(ctx),
     versionsFeature(ctx),
+    draftsFeature(ctx, changes.appender),
     runsFeature(ctx, access),
     artifacts,
     schedulesFeature(ctx, access),
     auditFeature(ctx),
-    changesFeature(ctx),
+    changes,
   ]
 }
 

@@ -23,7 +23,7 @@ export function eventOf(commit: Commit): LiveEvent {
     document_id: document.id,
     kind: document.kind,
     subject: document.subject,
-    base: null,
+    base: document.base,
     hash,
     author_id: authorId,
     device_id: deviceId,

@@ -43,7 +43,7 @@ export interface Commit {
 }
 
 export interface CommittedChange {
-  readonly document: Pick<OpenDocument, 'id' | 'kind' | 'subject'>
+  readonly document: Pick<OpenDocument, 'id' | 'kind' | 'subject' | 'base'>
   readonly hash: string
   readonly authorId: string
   readonly deviceId: string

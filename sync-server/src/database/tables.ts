@@ -1,5 +1,6 @@
 import type { ColumnType, Generated } from 'kysely'
 import type { ArtifactTables } from '../artifacts/tables.ts'
+import type { DraftTables } from '../drafts/tables.ts'
 import type { RunTables } from '../runs/tables.ts'
 import type { ScheduleTables } from '../schedules/tables.ts'
 import type { VersionTables } from '../versions/tables.ts'
@@ -130,6 +131,7 @@ export interface Database
     ChangeTables,
     AuditTables,
     VersionTables,
+    DraftTables,
     RunTables,
     ArtifactTables,
     ScheduleTables {}

@@ -32,6 +32,7 @@ const materialise = (request: MaterialiseRequest): Materialised => {
     definition: canonicalJson(definition),
     contentHash: contentHash(definition),
     files: pipelineToFiles(definition),
+    heads: Automerge.getHeads(doc).toSorted(),
     knowsParent,
     since: knowsParent
       ? Automerge.getChangesMetaSince(doc, [...request.parentHeads]).map(change => change.hash)

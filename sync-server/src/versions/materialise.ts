@@ -22,6 +22,8 @@ export type Materialised =
       readonly definition: string
       readonly contentHash: string
       readonly files: Readonly<Record<string, string>>
+      /** The heads without those that others include, sorted. */
+      readonly heads: readonly string[]
       /** Whether the parent's changes are all in the past of these heads. */
       readonly knowsParent: boolean
       /** Hashes of the changes since the parent. */

@@ -1,3 +1,4 @@
+import type { MarksInput } from '@pluto-duck/crdt-model'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { BodyOf, VersionSummary, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { sql, type Transaction } from 'kysely'
@@ -7,12 +8,23 @@ import { idTaken } from '../workspaces/index.ts'
 import type { Materialised, Materialiser } from './materialise.ts'
 import { SUMMARY, summary } from './read.ts'
 
+/** A draft whose changes become the pipeline's with a publish. */
+export interface Merging {
+  readonly changes: readonly Uint8Array[]
+  readonly records: MarksInput['records']
+  /** Puts the changes into the pipeline's log, once everything was found right. Done again it changes nothing. */
+  append(): Promise<void>
+  /** What is stored in the transaction of the version. */
+  settle(tx: Transaction<Database>, version: VersionSummary): Promise<void>
+}
+
 export interface PublishInput {
   readonly workspaceId: string
   readonly userId: string
   readonly deviceId: string | null
   readonly origin: string
   readonly body: BodyOf<typeof versionRoutes.publish>
+  readonly merging?: Merging
 }
 export interface Published {
   readonly version: VersionSummary
@@ -21,7 +33,7 @@ export interface Published {
 }
 
 type Ready = Extract<Materialised, { status: 'ok' }>
-type Current = { number: number; heads: string[] } | null
+type Current = VersionSummary | null
 
 /**
  * Publishes a document at given heads as the next version of its pipeline.
@@ -42,6 +54,10 @@ export const publish = async (
     if (known) return { version: known, made: false }
     const current = await currentOf(ctx, body.pipeline_id)
     const ready = await materialise(ctx, materialiser, input, current)
+    if (input.merging) {
+      if (ready.contentHash !== current?.content_hash) assertPublishable(body, current, ready)
+      await input.merging.append()
+    }
     const result = await transact(ctx.db, tx => commit(ctx, tx, input, current, ready))
     // Somebody published between the reading and the lock: look again at what is current now.
     if (result !== 'moved') return result
@@ -78,22 +94,22 @@ const knownVersion = async (
   return await summary(db, row)
 }
 
-const currentOf = async ({ db }: ServerContext, pipelineId: string): Promise<Current> => {
+export const currentOf = async ({ db }: ServerContext, pipelineId: string): Promise<Current> => {
   const row = await db
     .selectFrom('pipelines as p')
     .innerJoin('versions as v', join =>
       join.onRef('v.pipeline_id', '=', 'p.id').onRef('v.number', '=', 'p.current'),
     )
-    .select(['v.number', 'v.heads'])
+    .select(SUMMARY.map(column => `v.${column}` as const))
     .where('p.id', '=', pipelineId)
     .executeTakeFirst()
-  return row ?? null
+  return row ? await summary(db, row) : null
 }
 
 const materialise = async (
   ctx: ServerContext,
   materialiser: Materialiser,
-  { workspaceId, body }: PublishInput,
+  { workspaceId, body, merging }: PublishInput,
   current: Current,
 ): Promise<Ready> => {
   const document = await ctx.db
@@ -118,15 +134,16 @@ const materialise = async (
     .execute()
   const result = await materialiser.read({
     snapshot: document.snapshot,
-    changes: tail.map(change => change.bytes),
+    changes: [...tail.map(change => change.bytes), ...(merging?.changes ?? [])],
     heads: body.heads,
     parentHeads: current?.heads ?? [],
-    records: new Map(
-      records.map(({ hash, received_at, ...record }) => [
-        hash,
-        { ...record, received_at: received_at.toISOString() },
-      ]),
-    ),
+    records: new Map([
+      ...(merging?.records ?? []),
+      ...records.map(
+        ({ hash, received_at, ...record }) =>
+          [hash, { ...record, received_at: received_at.toISOString() }] as const,
+      ),
+    ]),
   })
   switch (result.status) {
     case 'ok':
@@ -176,24 +193,11 @@ const commit = async (
           .where('number', '=', pipeline.current)
           .executeTakeFirstOrThrow()
   if (current !== null && current.content_hash === ready.contentHash) {
-    return { version: await summary(tx, current), made: false }
+    const version = await summary(tx, current)
+    await input.merging?.settle(tx, version)
+    return { version, made: false }
   }
-  if (body.parent !== pipeline.current || !ready.knowsParent) {
-    throw new AppError('version.parent_moved', 'Another version is current.', {
-      details: { current: current === null ? null : await summary(tx, current) },
-    })
-  }
-  const resolved = new Set(body.resolved)
-  const open = ready.marks.filter(mark => !resolved.has(mark.id))
-  if (open.length > 0) {
-    throw new AppError(
-      'version.unresolved_marks',
-      `${open.length} things were changed by two people at once.`,
-      {
-        details: { marks: open },
-      },
-    )
-  }
+  assertPublishable(body, current === null ? null : await summary(tx, current), ready)
   const restored = await tx
     .selectFrom('versions')
     .select('number')
@@ -210,7 +214,7 @@ const commit = async (
       number,
       id: body.version_id,
       content_hash: ready.contentHash,
-      heads: [...new Set(body.heads)].sort(),
+      heads: [...ready.heads],
       parent: body.parent,
       message: body.message,
       published_by: userId,
@@ -248,7 +252,29 @@ const commit = async (
       resolved: ready.marks.map(mark => mark.id),
     },
   })
-  return { version: await summary(tx, row), made: true }
+  const version = await summary(tx, row)
+  await input.merging?.settle(tx, version)
+  return { version, made: true }
+}
+
+/** Throws unless it is published on the current version and somebody looked at every mark. */
+const assertPublishable = (
+  body: Pick<PublishInput['body'], 'parent' | 'resolved'>,
+  current: Current,
+  ready: Ready,
+): void => {
+  if (body.parent !== (current?.number ?? null) || !ready.knowsParent) {
+    throw new AppError('version.parent_moved', 'Another version is current.', { details: { current } })
+  }
+  const resolved = new Set(body.resolved)
+  const open = ready.marks.filter(mark => !resolved.has(mark.id))
+  if (open.length > 0) {
+    throw new AppError(
+      'version.unresolved_marks',
+      `${open.length} things were changed by two people at once.`,
+      { details: { marks: open } },
+    )
+  }
 }
 
 /** Everyone whose changes came in since the parent, by the server's record of them. */

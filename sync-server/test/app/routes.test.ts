@@ -15,9 +15,13 @@ import { type Person, somePipeline, TestServer } from '../server.ts'
 
 let test: TestServer
 const people = {} as Record<Role | 'outsider', Person>
-const ids = {} as Record<'workspace' | 'pipeline' | 'run' | 'artifact' | 'schedule' | 'invitation', string>
+const ids = {} as Record<
+  'workspace' | 'pipeline' | 'draft' | 'run' | 'artifact' | 'schedule' | 'invitation',
+  string
+>
 const devices = {} as Record<Role | 'outsider', string>
 let heads: string[]
+let draftHeads: string[]
 
 const ROLES = ['owner', 'editor', 'viewer'] as const
 const NOW = '2026-01-01T00:00:00.000Z'
@@ -34,6 +38,7 @@ beforeAll(async () => {
   await test.join(ids.workspace, people.owner, people.viewer, 'viewer')
   ids.pipeline = newId()
   heads = await test.store(ids.workspace, ids.pipeline, people.owner, somePipeline())
+  ids.draft = newId()
   ids.run = newId()
   ids.schedule = newId()
   ids.artifact = newId()
@@ -45,6 +50,8 @@ beforeAll(async () => {
     await test.call('POST', '/v1/schedules', { as, body: body('schedule.create', 'owner') }),
   ]
   expect(made.map(reply => reply.status)).toEqual([201, 201, 201])
+  draftHeads = await test.store(ids.workspace, ids.draft, people.owner, somePipeline())
+  await test.sql.query('update documents set base = $1 where id = $2', [ids.pipeline, ids.draft])
   await test.sql.query(
     `insert into artifacts (workspace_id, id, run_id, kind, name, content_type, bytes, sha256, created_at)
      values ($1, $2, $3, 'report', 'report.html', 'text/html', 5, $4, now())`,
@@ -75,6 +82,10 @@ const body = (route: string, who: keyof typeof devices): unknown => {
     'invitation.accept': { token: 'x'.repeat(43) },
     'presence.write': { document_id: null, at: null },
     'version.publish': { ...of, version_id: newId(), heads, parent: null },
+    'draft.request_review': {},
+    'draft.review': { review_id: newId(), verdict: 'changes_requested', heads: draftHeads },
+    'draft.merge': { version_id: newId(), heads: draftHeads, parent: 1 },
+    'draft.close': {},
     'run.create': {
       ...of,
       run_id: who === 'owner' ? ids.run : newId(),
@@ -102,6 +113,7 @@ const path = (route: Route, who: keyof typeof devices): string => {
   const params: Record<string, string> = {
     workspace_id: ids.workspace,
     pipeline_id: ids.pipeline,
+    draft_id: ids.draft,
     run_id: ids.run,
     artifact_id: ids.artifact,
     schedule_id: ids.schedule,

@@ -1,0 +1,137 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import type { BodyOf, Draft, draftRoutes, Role } from '@pluto-duck/crdt-model/protocol'
+import { sql } from 'kysely'
+import type { ServerContext } from '../app/context.ts'
+import type { Appender, Push } from '../changes/append.ts'
+import type { Materialiser } from '../versions/materialise.ts'
+import { currentOf, type Merging, type Published, publish } from '../versions/publish.ts'
+import { standingObjections } from './read.ts'
+import { type Asked, settle } from './settle.ts'
+
+interface OwnChange {
+  seq: number
+  hash: string
+  author_id: string
+  device_id: string
+  received_at: Date
+  bytes: Buffer
+}
+
+/**
+ * Merges a draft: its changes become its pipeline's, the same bytes with the same authors, and are published on the current
+ * version. What others have edited in the pipeline and not published is no part of that version.
+ *
+ * Everything is looked at before anything is stored: the parent, conflict marks, problems, standing objections. The same
+ * `version_id` again answers the version that is there; a merge that was cut between storing and publishing is done again.
+ */
+export const mergeDraft = async (
+  ctx: ServerContext,
+  parts: { readonly materialiser: Materialiser; readonly appender: Appender },
+  draft: Draft,
+  asked: Asked & { readonly role: Role; readonly body: BodyOf<typeof draftRoutes.merge> },
+): Promise<Published> => {
+  const { body } = asked
+  const { pipeline_id, workspace_id } = draft
+  // A merge whose answer was lost: publish finds the version by its id.
+  const again = draft.state === 'merged' && (await isVersion(ctx, draft, body.version_id))
+  if (!again) {
+    if (draft.state === 'merged' || draft.state === 'closed')
+      throw new AppError('draft.settled', `The draft is ${draft.state}.`, {
+        details: { state: draft.state, version: draft.version },
+      })
+    if (sorted(draft.heads) !== sorted(body.heads))
+      throw new AppError('draft.moved', 'The draft has changed since you looked at it.', {
+        details: { heads: draft.heads },
+      })
+    const objections = standingObjections(draft)
+    if (objections.length > 0)
+      throw new AppError(
+        'draft.changes_requested',
+        `${objections.map(review => review.reviewer.name).join(', ')} asked for changes.`,
+        { details: { reviews: objections.map(review => review.review_id) } },
+      )
+  }
+  const own = await ownChanges(ctx, draft)
+  const current = await currentOf(ctx, pipeline_id)
+  const merging: Merging = {
+    changes: own.map(change => change.bytes),
+    // Whoever edited the draft did not see the pipeline, however close in time: nothing of it counts as live beside the others.
+    records: new Map(
+      own.map(({ hash, seq, author_id, received_at }) => [
+        hash,
+        { seq, author_id, live: false, received_at: received_at.toISOString() },
+      ]),
+    ),
+    append: () => appendTo(parts.appender, draft, own, asked.role),
+    settle: (tx, version) => settle(ctx, tx, draft, asked, { state: 'merged', version: version.number }),
+  }
+  return await publish(ctx, parts.materialiser, {
+    workspaceId: workspace_id,
+    userId: asked.userId,
+    deviceId: asked.deviceId,
+    origin: asked.origin,
+    merging,
+    body: {
+      workspace_id,
+      pipeline_id,
+      version_id: body.version_id,
+      heads: [...new Set([...(current?.heads ?? []), ...body.heads])],
+      parent: body.parent,
+      resolved: body.resolved,
+      message: body.message || draft.title,
+    },
+  })
+}
+
+const sorted = (heads: readonly string[]): string => [...heads].sort().join()
+
+const isVersion = async ({ db }: ServerContext, draft: Draft, versionId: string): Promise<boolean> => {
+  const row = await db
+    .selectFrom('versions')
+    .select('number')
+    .where('id', '=', versionId)
+    .where('pipeline_id', '=', draft.pipeline_id)
+    .executeTakeFirst()
+  return row !== undefined && row.number === draft.version
+}
+
+const ownChanges = async ({ db }: ServerContext, draft: Draft): Promise<OwnChange[]> => {
+  const { rows } = await sql<OwnChange>`
+    select seq, encode(hash, 'hex') as hash, author_id, device_id, received_at, bytes from changes
+    where workspace_id = ${draft.workspace_id} and document_id = ${draft.draft_id}
+    order by seq`.execute(db)
+  return rows
+}
+
+/** Stores the draft's changes as the pipeline's, each as its own author's. They are asked for at once, so they share a commit. */
+const appendTo = async (
+  appender: Appender,
+  draft: Draft,
+  own: readonly OwnChange[],
+  role: Role,
+): Promise<void> => {
+  const pushes: { push: Omit<Push, 'changes'>; changes: Push['changes'][number][] }[] = []
+  for (const { author_id, device_id, bytes } of own) {
+    const last = pushes.at(-1)
+    const change = {
+      documentId: draft.pipeline_id,
+      kind: 'pipeline',
+      subject: null,
+      base: null,
+      bytes,
+    } as const
+    if (last && last.push.userId === author_id && last.push.deviceId === device_id) last.changes.push(change)
+    else
+      pushes.push({
+        push: { workspaceId: draft.workspace_id, userId: author_id, deviceId: device_id, role, live: false },
+        changes: [change],
+      })
+  }
+  const answers = await Promise.all(pushes.map(({ push, changes }) => appender.append({ ...push, changes })))
+  const refused = answers.flatMap(answer => answer.verdicts).find(verdict => verdict.status === 'refused')
+  if (refused?.status !== 'refused') return
+  throw new AppError(
+    refused.code === 'quota' ? 'change.quota' : 'change.invalid',
+    `The pipeline does not take the draft’s changes: ${refused.reason}.`,
+  )
+}
