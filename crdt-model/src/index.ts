@@ -79,7 +79,15 @@ export {
   updateStepSql,
   updateTest,
 } from './documents/edit-pipeline.ts'
-export { composeDraft, draftTitle, forkAt, forkDraft, headsOfOwn, MAX_TITLE } from './documents/fork.ts'
+export {
+  composeDraft,
+  draftTitle,
+  forkAt,
+  forkDraft,
+  headsOfOwn,
+  MAX_TITLE,
+  splitChanges,
+} from './documents/fork.ts'
 export { makeEqualTo } from './documents/make-equal.ts'
 export {
   type ChangeRecord,

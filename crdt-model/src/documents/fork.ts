@@ -65,3 +65,27 @@ export function headsOfOwn(own: readonly Uint8Array[]): string[] {
   for (const { deps } of decoded) for (const dep of deps) heads.delete(dep)
   return [...heads].sort()
 }
+
+/** The changes in bytes that hold nothing but changes one behind the other: what the server sends of a draft. */
+export function splitChanges(bytes: Uint8Array): Uint8Array[] {
+  const changes: Uint8Array[] = []
+  for (let at = 0; at < bytes.length; ) {
+    // Magic (4 bytes), checksum (4), type (1), length (ULEB), content.
+    let end = at + 9
+    let length = 0
+    for (let shift = 1; ; shift *= 128) {
+      const byte = bytes[end++]
+      if (byte === undefined || shift > 2 ** 42) throw notChanges()
+      length += (byte & 0x7f) * shift
+      if (byte < 0x80) break
+    }
+    const type = bytes[at + 8]
+    end += length
+    if ((type !== 1 && type !== 2) || end > bytes.length) throw notChanges()
+    changes.push(bytes.subarray(at, end))
+    at = end
+  }
+  return changes
+}
+
+const notChanges = () => new AppError('document.corrupt', 'The bytes of the draft are no changes.')

@@ -3,9 +3,12 @@ import * as A from '@automerge/automerge'
 import {
   createPipeline,
   displayName,
+  forkAt,
+  forkDraft,
   makeEqualTo,
   type PipelineDoc,
   pipelineFromDoc,
+  splitChanges,
 } from '@pluto-duck/crdt-model'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem, type Subject } from '@pluto-duck/crdt-model/protocol'
@@ -20,6 +23,7 @@ import {
   readDraft,
   removeDraft,
 } from './drafts.ts'
+import { baseHeads, buildDraft, extraChanges, notFork, ownChanges, topUp } from './forks.ts'
 import {
   type DocumentInfo,
   putChanges,
@@ -184,26 +188,79 @@ export class Documents {
       if (this.#infos.has(made.documentId))
         throw new AppError('request.invalid', 'There is a document with this id already.')
       const changes = describeChanges(A.getAllChanges(made.doc))
-      const info: DocumentInfo = {
-        documentId: made.documentId,
-        workspaceId: made.workspaceId,
-        kind: made.kind,
-        subject: made.subject ?? null,
-        base: made.base ?? null,
-        title: '',
-        updatedAt: this.#now(),
-        heads: [],
-      }
-      this.#infos.set(made.documentId, info)
-      const entry = this.#enter(
-        made.documentId,
-        A.load<unknown>(A.save(made.doc), { actor: this.#actor(made.documentId) }),
-        0,
-      )
-      return { durable: this.#store(entry, changes, { local: true }) }
+      const doc = A.load<unknown>(A.save(made.doc), { actor: this.#actor(made.documentId) })
+      return { durable: this.#begin(made, doc, changes) }
     })
     await written.durable
     this.#emit({ kind: 'queued', workspaceId: made.workspaceId })
+  }
+
+  /**
+   * Stores a new draft of a pipeline at `heads`. The draft shares the pipeline's history; only what is written in it is its own.
+   * Throws `request.invalid` for the draft of a draft and for an id that is taken.
+   */
+  async fork(draft: {
+    readonly documentId: string
+    readonly base: string
+    readonly heads: readonly string[]
+    readonly title: string
+  }): Promise<void> {
+    const { documentId, base, heads, title } = draft
+    const { workspaceId, kind, base: baseOfBase } = this.info(base)
+    if (kind !== 'pipeline' || baseOfBase !== null) throw notFork()
+    const written = await this.#serial.run(async () => {
+      if (this.#infos.has(documentId))
+        throw new AppError('request.invalid', 'There is a document with this id already.')
+      const { doc: whole } = await this.#load(base)
+      const doc = forkDraft(whole, heads, title, { actor: this.#actor(documentId) })
+      const changes = describeChanges(A.getChangesSince(doc, [...heads]))
+      return { durable: this.#begin({ documentId, workspaceId, kind, base }, doc, changes) }
+    })
+    await written.durable
+    this.#emitListed(documentId)
+    this.#emit({ kind: 'queued', workspaceId })
+  }
+
+  /** Merges what the base is at `heads` into a draft, as a change of the draft. Answers whether there was anything new. */
+  async takeInBase(draftId: string, heads: readonly string[]): Promise<boolean> {
+    const written = await this.#serial.run(async () => {
+      const entry = await this.#load(draftId)
+      const { doc: base } = await this.#load(this.#baseOf(draftId))
+      if (A.hasHeads(entry.doc, [...heads])) return { durable: Promise.resolve(), fresh: [] }
+      const part = forkAt(base, heads)
+      try {
+        entry.doc = A.emptyChange(A.merge(entry.doc, part), { message: 'take in the pipeline' })
+      } catch (error) {
+        this.#forget(entry)
+        throw error
+      } finally {
+        A.free(part)
+      }
+      const last = A.getLastLocalChange(entry.doc)
+      const fresh = describeChanges(last ? [last] : [])
+      return { durable: this.#store(entry, fresh, { local: true }), fresh }
+    })
+    await written.durable
+    if (written.fresh.length > 0) {
+      // What came from the base is in no change of the draft: views take the whole document.
+      this.#emit({ kind: 'reset', documentId: draftId, draftId: null })
+      this.#told(draftId, written.fresh, HOST)
+    }
+    return written.fresh.length > 0
+  }
+
+  /** A draft as it is, and the pipeline where the draft stands on it: what a reviewer compares. */
+  readFork<T>(draftId: string, look: (base: A.Doc<PipelineDoc>, draft: A.Doc<PipelineDoc>) => T): Promise<T> {
+    return this.#serial.run(async () => {
+      const { doc } = await this.#load(draftId)
+      const { doc: base } = await this.#load(this.#baseOf(draftId))
+      const part = forkAt(base, baseHeads(ownChanges(await readDocument(this.#state, draftId))))
+      try {
+        return look(part as A.Doc<PipelineDoc>, doc as A.Doc<PipelineDoc>)
+      } finally {
+        A.free(part)
+      }
+    })
   }
 
   /**
@@ -271,13 +328,12 @@ export class Documents {
     cursor: number,
   ): Promise<{ diverged: string[] }> {
     const diverged: string[] = []
-    const told: { documentId: string; fresh: StoredChange[] }[] = []
+    const told: { documentId: string; fresh: StoredChange[]; topped: boolean }[] = []
     const written = await this.#serial.run(async () => {
       const rows: Rows[] = []
       for (const [documentId, own] of groupByDocument(items)) {
         try {
-          const fresh = await this.#takeIn(workspaceId, documentId, own, rows)
-          told.push({ documentId, fresh })
+          told.push({ documentId, ...(await this.#takeIn(workspaceId, documentId, own, rows)) })
         } catch (error) {
           if (toAppError(error).code === 'internal') throw error
           diverged.push(documentId)
@@ -299,7 +355,11 @@ export class Documents {
     })
     await written.durable
     for (const item of items) this.#beside.get(item.document_id)?.delete(item.hash)
-    for (const { documentId, fresh } of told) this.#told(documentId, fresh, 'server')
+    for (const { documentId, fresh, topped } of told) {
+      // A draft took in its pipeline: a view has to take it whole.
+      if (topped) this.#emit({ kind: 'reset', documentId, draftId: null })
+      this.#told(documentId, fresh, 'server')
+    }
     return { diverged }
   }
 
@@ -329,7 +389,13 @@ export class Documents {
       workspaceId,
       limit,
     )
-    const end = rows.findIndex(row => row.live !== rows[0]?.live)
+    const pushed = new Set<string>()
+    const end = rows.findIndex(row => {
+      pushed.add(row.document_id)
+      // What a draft builds on has to be stored before it.
+      const base = this.#infos.get(row.document_id)?.base ?? null
+      return row.live !== rows[0]?.live || (base !== null && pushed.has(base))
+    })
     return (end < 0 ? rows : rows.slice(0, end)).map(({ document_id, ...row }) => ({
       ...row,
       documentId: document_id,
@@ -364,6 +430,8 @@ export class Documents {
    * the document is again what the server has; without anything there it leaves the list.
    */
   async refuse(documentId: string, refusal: Refusal): Promise<string> {
+    for (const draft of await this.#buildingOnTail(documentId))
+      await this.refuse(draft, { code: 'missing_deps', reason: 'What it builds on was refused.' })
     const draftId = newId()
     await this.#serial.run(async () => {
       const entry = await this.#load(documentId)
@@ -374,17 +442,19 @@ export class Documents {
       this.#forget(entry)
       await this.#flush()
       const base = await this.#serverSide(documentId)
+      // A draft that the server has nothing of is an edit of its pipeline.
+      const fork = base === null && info.base !== null ? await this.#forkPoint(documentId, info.base) : null
       const draft: LocalDraft = {
         draftId,
         workspaceId: info.workspaceId,
-        documentId,
+        documentId: fork === null ? documentId : (info.base as string),
         kind: info.kind,
         title: info.title,
         ...refusal,
         changes: waiting.size,
         createdAt: this.#now(),
         bytes,
-        baseBytes: base,
+        baseBytes: base ?? fork,
       }
       await this.#state.write(async tx => {
         await putDraft(tx, draft)
@@ -406,6 +476,17 @@ export class Documents {
    * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`.
    */
   async adopt(workspaceId: string, items: readonly SnapshotItem[]): Promise<{ drafts: string[] }> {
+    // What drafts build on comes first.
+    const forks = items.filter(item => item.base !== null)
+    const drafts = await this.#adopt(
+      workspaceId,
+      items.filter(item => item.base === null),
+    )
+    if (forks.length > 0) drafts.push(...(await this.#adopt(workspaceId, forks)))
+    return { drafts }
+  }
+
+  async #adopt(workspaceId: string, items: readonly SnapshotItem[]): Promise<string[]> {
     const drafts: string[] = []
     const changed: string[] = []
     await this.#serial.run(async () => {
@@ -429,11 +510,13 @@ export class Documents {
       await this.#state.write(async tx => {
         for (const write of writes) await write(tx)
       })
-      for (const documentId of changed) await this.#load(documentId)
+      // A draft may be here before its pipeline is; it is read when it is wanted.
+      for (const documentId of changed)
+        if (this.#infos.get(documentId)?.base === null) await this.#load(documentId)
     })
     for (const documentId of changed) this.#emit({ kind: 'reset', documentId, draftId: null })
     for (const item of items) this.#emitListed(item.document_id)
-    return { drafts }
+    return drafts
   }
 
   drafts(workspaceId: string): Promise<LocalDraftEntry[]> {
@@ -492,7 +575,7 @@ export class Documents {
     documentId: string,
     items: readonly LogItem[],
     rows: Rows[],
-  ): Promise<StoredChange[]> {
+  ): Promise<{ fresh: StoredChange[]; topped: boolean }> {
     const [first] = items as [LogItem]
     if (!this.#infos.has(documentId))
       this.#infos.set(documentId, {
@@ -506,10 +589,21 @@ export class Documents {
         heads: [],
       })
     const entry = await this.#load(documentId)
-    const fresh = decodeLocal(
-      entry.doc,
-      items.map(item => item.bytes),
-    )
+    const bytes = items.map(item => item.bytes)
+    const before = A.getHeads(entry.doc)
+    if (first.base !== null) {
+      const base = await this.#load(first.base)
+      entry.doc = topUp(entry.doc, base.doc, bytes)
+    }
+    const topped = !sameHeads(before, A.getHeads(entry.doc))
+    let fresh: StoredChange[]
+    try {
+      fresh = decodeLocal(entry.doc, bytes)
+    } catch (error) {
+      // What was merged from the base belongs to changes that did not come.
+      if (topped) this.#forget(entry)
+      throw error
+    }
     if (fresh.length > 0) this.#apply(entry, fresh)
     const waiting = this.#waiting(documentId)
     const acknowledged = items.filter(item => waiting.has(item.hash)).map(item => item.hash)
@@ -517,7 +611,7 @@ export class Documents {
     const prepared = this.#prepare(entry, fresh, { local: false, acknowledged: ords })
     if (prepared) rows.push(prepared)
     for (const hash of acknowledged) waiting.delete(hash)
-    return fresh
+    return { fresh, topped: topped && before.length > 0 }
   }
 
   #apply(entry: Entry, fresh: readonly StoredChange[]): void {
@@ -613,14 +707,17 @@ export class Documents {
       return held
     }
     if (this.#unsettled.delete(documentId)) await this.#flush()
+    const base = info.base === null ? null : (await this.#load(info.base)).doc
     const { snapshot, changes } = await readDocument(this.#state, documentId)
     let doc: Doc
     try {
-      doc = build(
-        snapshot,
-        changes.map(change => change.bytes),
-        this.#actor(documentId),
-      )
+      doc = base
+        ? buildDraft(base, ownChanges({ snapshot, changes }), this.#actor(documentId))
+        : build(
+            snapshot,
+            changes.map(change => change.bytes),
+            this.#actor(documentId),
+          )
     } catch (cause) {
       throw new AppError('document.corrupt', 'The document on this machine cannot be read.', {
         cause,
@@ -630,7 +727,8 @@ export class Documents {
     const heads = A.getHeads(doc).sort()
     if (!sameHeads(info.heads, heads)) this.#infos.set(documentId, { ...info, heads })
     const entry = this.#enter(documentId, doc, changes.length)
-    if (changes.length > COMPACT_ROWS && this.waiting({ documentId }) === 0) this.#compact(entry)
+    if (base === null && changes.length > COMPACT_ROWS && this.waiting({ documentId }) === 0)
+      this.#compact(entry)
     return entry
   }
 
@@ -722,6 +820,15 @@ export class Documents {
   async #serverSide(documentId: string): Promise<Uint8Array | null> {
     const { snapshot, changes } = await readDocument(this.#state, documentId)
     const waiting = this.#waiting(documentId)
+    const { base } = this.info(documentId)
+    if (base !== null) {
+      const own = ownChanges({ snapshot, changes }, waiting)
+      if (own.length === 0) return null
+      const draft = buildDraft((await this.#load(base)).doc, own)
+      const saved = A.save(draft)
+      A.free(draft)
+      return saved
+    }
     const acknowledged = changes.filter(change => !waiting.has(change.hash))
     if (snapshot === null && acknowledged.length === 0) return null
     const doc = build(
@@ -733,14 +840,68 @@ export class Documents {
     return bytes
   }
 
+  #baseOf(draftId: string): string {
+    const { base } = this.info(draftId)
+    if (base === null)
+      throw new AppError('draft.not_found', 'This document is no draft.', {
+        details: { document_id: draftId },
+      })
+    return base
+  }
+
+  /** A pipeline's bytes where a draft stands on it. */
+  async #forkPoint(draftId: string, base: string): Promise<Uint8Array> {
+    const own = ownChanges(await readDocument(this.#state, draftId))
+    const part = forkAt((await this.#load(base)).doc, baseHeads(own))
+    const bytes = A.save(part)
+    A.free(part)
+    return bytes
+  }
+
+  /** Drafts that build on what the server has not acknowledged of their pipeline. */
+  #buildingOnTail(documentId: string): Promise<string[]> {
+    return this.#serial.run(async () => {
+      const tail = [...this.#waiting(documentId).keys()]
+      const drafts = [...this.#infos.values()].filter(info => info.base === documentId)
+      const found: string[] = []
+      for (const draft of drafts) {
+        const { doc } = await this.#load(draft.documentId)
+        if (tail.some(hash => A.hasHeads(doc, [hash]))) found.push(draft.documentId)
+      }
+      return found
+    })
+  }
+
+  #begin(made: Omit<NewDocument, 'doc'>, doc: Doc, changes: readonly StoredChange[]): Promise<void> {
+    this.#infos.set(made.documentId, {
+      documentId: made.documentId,
+      workspaceId: made.workspaceId,
+      kind: made.kind,
+      subject: made.subject ?? null,
+      base: made.base ?? null,
+      title: '',
+      updatedAt: this.#now(),
+      heads: [],
+    })
+    return this.#store(this.#enter(made.documentId, doc, 0), changes, { local: true })
+  }
+
   /** What this machine has acknowledged of a document and the server does not have, as a draft. */
   async #extra(info: DocumentInfo, item: SnapshotItem): Promise<LocalDraft | null> {
+    if (info.base !== null) {
+      const own = ownChanges(await readDocument(this.#state, info.documentId), this.#waiting(info.documentId))
+      if (extraChanges(own, item).length === 0) return null
+    }
     const mine = await this.#serverSide(info.documentId)
     if (mine === null) return null
-    const theirs = A.load<unknown>(item.bytes)
+    const theirs =
+      info.base === null
+        ? A.load<unknown>(item.bytes)
+        : buildDraft((await this.#load(info.base)).doc, splitChanges(item.bytes))
     const local = A.load<unknown>(mine)
     const missing = A.getHeads(local).some(head => !A.hasHeads(theirs, [head]))
     const changes = missing ? A.getChanges(theirs, local).length : 0
+    const theirBytes = missing ? A.save(theirs) : item.bytes
     A.free(theirs)
     A.free(local)
     if (!missing) return null
@@ -755,7 +916,7 @@ export class Documents {
       changes,
       createdAt: this.#now(),
       bytes: mine,
-      baseBytes: item.bytes,
+      baseBytes: theirBytes,
     }
   }
 
@@ -831,9 +992,11 @@ function build(snapshot: Uint8Array | null, changes: readonly Uint8Array[], acto
   return changes.length > 0 ? A.applyChanges(doc, [...changes])[0] : doc
 }
 
+/** By document, drafts behind the others: what they build on is taken in first. */
 function groupByDocument(items: readonly LogItem[]): Map<string, LogItem[]> {
   const groups = new Map<string, LogItem[]>()
-  for (const item of items) {
+  const ordered = [...items.filter(item => item.base === null), ...items.filter(item => item.base !== null)]
+  for (const item of ordered) {
     const group = groups.get(item.document_id)
     if (group) group.push(item)
     else groups.set(item.document_id, [item])

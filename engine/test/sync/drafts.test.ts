@@ -1,0 +1,175 @@
+import { forkAt, pipelineFromDoc } from '@pluto-duck/crdt-model'
+import { draftRoutes, newId, versionRoutes } from '@pluto-duck/crdt-model/protocol'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { Device } from './device.ts'
+import { type Person, TestServer } from './server.ts'
+
+let server: TestServer
+let ada: Person
+let bob: Person
+let workspaceId: string
+const devices: Device[] = []
+const device = async (person: Person, folder?: string) => {
+  const made = await Device.start(server.server.url, person.token, workspaceId, folder)
+  devices.push(made)
+  return made
+}
+
+beforeAll(async () => {
+  server = await TestServer.start()
+  ada = await server.person('ada')
+  bob = await server.person('bob')
+})
+afterAll(() => server.stop())
+beforeEach(async () => {
+  workspaceId = await server.workspace(ada)
+  await server.join(workspaceId, ada, bob, 'editor')
+})
+afterEach(async () => {
+  for (const one of devices.splice(0)) await one.remove()
+})
+
+const fork = async (on: Device, base: string, title = 'try this') => {
+  const documentId = newId()
+  await on.documents.fork({ documentId, base, heads: await on.heads(base), title })
+  return documentId
+}
+const reopen = async (one: Device) => {
+  await one.close()
+  await one.open()
+}
+
+describe('drafts on devices', () => {
+  it('[HOSTDOC10] a draft made and edited offline is there after a restart, goes out, and opens on another device', async () => {
+    const a = await device(ada)
+    const pipeline = await a.createPipeline('weekly')
+    await a.describe(pipeline, 'as it was')
+    const draft = await fork(a, pipeline)
+    await a.describe(draft, 'as it may be')
+    await a.describe(pipeline, 'as it became')
+    await reopen(a)
+    expect([await a.text(pipeline), await a.text(draft)]).toEqual(['as it became', 'as it may be'])
+    await a.sync.start()
+    await a.until('in_sync', 0)
+
+    const b = await device(bob)
+    await b.sync.start()
+    await b.until('in_sync', 0)
+    expect([await b.text(pipeline), await b.text(draft)]).toEqual(['as it became', 'as it may be'])
+    await b.describe(draft, 'as both want it')
+    await b.until('in_sync', 0)
+    await a.sync.now()
+    expect(await a.text(draft)).toBe('as both want it')
+    await reopen(b)
+    expect(await b.text(draft)).toBe('as both want it')
+    const { value } = await ada.client.call(draftRoutes.list, {
+      params: { workspace_id: workspaceId },
+      query: {},
+    })
+    expect(value.drafts).toMatchObject([
+      { draft_id: draft, pipeline_id: pipeline, title: 'try this', changes: 3 },
+    ])
+  })
+
+  it('[HOSTDOC11] a draft takes in what its pipeline became, and says where it stands', async () => {
+    const [a, b] = [await device(ada), await device(bob)]
+    const pipeline = await a.createPipeline('weekly')
+    const draft = await fork(a, pipeline)
+    await a.describe(draft, 'mine')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await b.sync.start()
+    await b.until('in_sync', 0)
+    await b.documents.edit(pipeline, doc => doc)
+    await b.describe(pipeline, 'theirs')
+    await b.until('in_sync', 0)
+    await a.sync.now()
+    const standing = (on: Device) =>
+      on.documents.readFork(draft, (base, own) => [
+        pipelineFromDoc(base).description,
+        pipelineFromDoc(own).description,
+      ])
+    expect(await standing(a)).toEqual(['', 'mine'])
+    expect(await a.documents.takeInBase(draft, await a.heads(pipeline))).toBe(true)
+    expect(await a.documents.takeInBase(draft, await a.heads(pipeline))).toBe(false)
+    await a.describe(draft, 'ours')
+    await a.until('in_sync', 0)
+    await b.sync.now()
+    for (const on of [a, b]) expect(await standing(on)).toEqual(['theirs', 'ours'])
+    await reopen(b)
+    expect(await standing(b)).toEqual(['theirs', 'ours'])
+    const late = await device(ada)
+    await late.sync.start()
+    await late.until('in_sync', 0)
+    expect(await standing(late)).toEqual(['theirs', 'ours'])
+  })
+
+  it('[HOSTDOC12] a merged draft is the pipeline on every device; what is typed into it then is kept as a local draft', async () => {
+    const [a, b] = [await device(ada), await device(bob)]
+    const pipeline = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    await ada.client.call(versionRoutes.publish, {
+      body: {
+        workspace_id: workspaceId,
+        pipeline_id: pipeline,
+        version_id: newId(),
+        heads: await a.heads(pipeline),
+        parent: null,
+      },
+    })
+    await b.sync.start()
+    await b.until('in_sync', 0)
+    const draft = await fork(b, pipeline)
+    await b.describe(draft, 'better')
+    await b.until('in_sync', 0)
+    const { value } = await ada.client.call(draftRoutes.merge, {
+      params: { draft_id: draft },
+      body: { version_id: newId(), heads: await b.heads(draft), parent: 1 },
+    })
+    expect(value.number).toBe(2)
+    for (const on of [a, b]) {
+      await on.sync.now()
+      await on.until('in_sync', 0)
+      expect(await on.text(pipeline)).toBe('better')
+    }
+    await a.describe(pipeline, 'and further')
+    await a.until('in_sync', 0)
+    await b.describe(draft, 'too late')
+    await b.until('in_sync', 0)
+    expect(await b.documents.drafts(workspaceId)).toMatchObject([{ documentId: draft, code: 'invalid' }])
+    expect(await b.text(draft)).toBe('better')
+    await b.sync.now()
+    expect(await b.text(pipeline)).toBe('and further')
+  })
+
+  it('[HOSTDOC13] when the pipeline’s tail is refused, a draft that builds on it becomes a local draft too', async () => {
+    const a = await device(ada)
+    const pipeline = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    a.cut = true
+    await a.describe(pipeline, 'refused')
+    const draft = await fork(a, pipeline)
+    await a.describe(draft, 'on top')
+    await a.documents.refuse(pipeline, { code: 'invalid', reason: 'no' })
+    expect(await a.text(pipeline)).toBe('')
+    expect(a.documents.has(draft)).toBe(false)
+    const kept = await a.documents.drafts(workspaceId)
+    expect(kept.map(one => [one.documentId, one.code]).sort()).toEqual([
+      [pipeline, 'invalid'],
+      [pipeline, 'missing_deps'],
+    ])
+    await reopen(a)
+    a.cut = false
+    await a.sync.start()
+    await a.until('in_sync', 0)
+  })
+
+  it('[HOSTDOC10] a draft of a draft is refused', async () => {
+    const a = await device(ada)
+    const draft = await fork(a, await a.createPipeline('weekly'))
+    await expect(fork(a, draft)).rejects.toMatchObject({ code: 'request.invalid' })
+    await a.documents.read(draft, doc => expect(() => forkAt(doc, ['0'.repeat(64)])).toThrow())
+  })
+})
