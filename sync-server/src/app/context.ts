@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import type { Logger } from 'pino'
-import type { Audit } from '../audit/index.ts'
+import type { Audit, Refusals } from '../audit/index.ts'
 import type { Config } from '../config/index.ts'
 import type { Database } from '../database/index.ts'
 import type { EventBus } from './event-bus.ts'
@@ -26,6 +26,7 @@ export interface ServerContext {
   readonly clock: Clock
   readonly bus: EventBus
   readonly audit: Audit
+  readonly refusals: Refusals
   /** Aborted when the server begins to close: long answers end. */
   readonly closing: AbortSignal
 }

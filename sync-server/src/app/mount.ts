@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { AppError } from '@pluto-duck/crdt-model/errors'
+import { AppError, type ErrorCode } from '@pluto-duck/crdt-model/errors'
 import {
   allows,
   CBOR_SEQUENCE,
@@ -7,6 +7,7 @@ import {
   id,
   MIN_PROTOCOL_VERSION,
   type Permission,
+  type Role,
   type Route,
   type WorkspaceFrom,
 } from '@pluto-duck/crdt-model/protocol'
@@ -97,8 +98,9 @@ const stages = (
     const parts = parse(route, request)
     const permission = route.access === 'public' || route.access === 'session' ? null : route.access
     const member =
-      permission === null || session === null ? null : await admit(route, permission, parts, session)
-    const deviceId = session === null ? null : await device(request, session)
+      permission === null || session === null ? null : await admit(request, route, permission, parts, session)
+    const deviceId =
+      session === null ? null : await audited(request, session, member, () => device(request, session))
     const call = {
       ...parts,
       session,
@@ -110,10 +112,56 @@ const stages = (
       response,
       guard: () => access.guard(ctx, request, response, session, member),
     }
-    await send(route, request, response, await handle(call as unknown as Call))
+    const answered = await audited(request, session, member, () => handle(call as unknown as Call))
+    await send(route, request, response, answered)
+  }
+
+  const note = (
+    request: Request,
+    session: Session,
+    { workspaceId, role }: { readonly workspaceId: string; readonly role: Role | null },
+    code: ErrorCode,
+  ): Promise<void> =>
+    ctx.refusals.note({
+      workspaceId,
+      userId: session.user.id,
+      role,
+      deviceId: id.safeParse(request.get(HEADER.device)?.toLowerCase()).data ?? null,
+      origin: request.ip ?? '',
+      action: 'request.refused',
+      objectKind: 'route',
+      objectId: route.id,
+      code,
+      count: 1,
+    })
+
+  const noteStranger = async (request: Request, session: Session, workspaceId: string): Promise<void> => {
+    try {
+      if (await access.isWorkspace(workspaceId))
+        await note(request, session, { workspaceId, role: null }, 'workspace.not_found')
+    } catch (error) {
+      ctx.log.error({ err: error }, 'a refusal could not be audited')
+    }
+  }
+
+  /** Does the work; a device that is not the sender's own is audited. */
+  const audited = async <T>(
+    request: Request,
+    session: Session | null,
+    member: Membership | null,
+    work: () => Promise<T>,
+  ): Promise<T> => {
+    try {
+      return await work()
+    } catch (error) {
+      if (session && member && error instanceof AppError && error.code === 'auth.device_mismatch')
+        await note(request, session, member, error.code)
+      throw error
+    }
   }
 
   const admit = async (
+    request: Request,
     of: Route,
     permission: Permission,
     parts: Parts,
@@ -122,8 +170,13 @@ const stages = (
     const missing = of.workspace && 'of' in of.workspace ? NOT_FOUND[of.workspace.of] : NOT_FOUND.workspace
     const workspaceId = await workspaceOf(of, parts)
     const role = workspaceId === null ? null : await access.role(session.user.id, workspaceId)
-    if (workspaceId === null || role === null) throw missing
+    if (workspaceId === null || role === null) {
+      // Not waited for: the answer comes as soon as for a workspace that nobody has.
+      if (workspaceId !== null && of.method !== 'GET') void noteStranger(request, session, workspaceId)
+      throw missing
+    }
     if (!allows(role, permission)) {
+      await note(request, session, { workspaceId, role }, 'auth.forbidden')
       throw new AppError('auth.forbidden', `The role ${role} does not allow this.`, {
         details: { role, permission },
       })

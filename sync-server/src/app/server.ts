@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type Logger, pino } from 'pino'
 import { artifactsFeature } from '../artifacts/index.ts'
-import { Audit, auditFeature } from '../audit/index.ts'
+import { Audit, auditFeature, Refusals } from '../audit/index.ts'
 import {
   Access,
   AuthGateway,
@@ -85,6 +85,14 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
     const bus = new EventBus(database.db, database.url, log)
     await bus.start()
     cleanups.push(() => bus.close())
+    const audit = new Audit(clock)
+    const refusals = new Refusals({
+      db: database.db,
+      audit,
+      clock,
+      onError: error => log.error({ err: error }, 'refusals could not be audited'),
+    })
+    cleanups.push(() => refusals.close())
     const ctx: ServerContext = {
       config,
       publicUrl,
@@ -95,7 +103,8 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
       log,
       clock,
       bus,
-      audit: new Audit(clock),
+      audit,
+      refusals,
       closing: closing.signal,
     }
     const auth = createAuth({ db: database.db, secret, publicUrl, log })

@@ -77,6 +77,11 @@ export class Access {
     return row?.role ?? null
   }
 
+  async isWorkspace(id: string): Promise<boolean> {
+    const query = this.#db.selectFrom('workspaces').select('id').where('id', '=', id)
+    return (await query.executeTakeFirst()) !== undefined
+  }
+
   /** Binds a device to whoever shows it first; `auth.device_mismatch` when it is somebody else's. */
   async bindDevice(userId: string, deviceId: string): Promise<void> {
     const key = `${userId} ${deviceId}`

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import {
+  type AppendItem,
   CBOR_SEQUENCE,
   changeRoutes,
   type EndItem,
@@ -12,7 +13,7 @@ import {
 import type { ServerContext } from '../app/context.ts'
 import { ANSWERED, type Feature, implement } from '../app/implement.ts'
 import { Trial } from './admission/trial.ts'
-import { Appender } from './append.ts'
+import { Appender, type Verdict } from './append.ts'
 import { Digests } from './digest.ts'
 import { eventOf, streamEvents } from './events.ts'
 import { LogWatcher } from './log-watcher.ts'
@@ -29,7 +30,7 @@ export interface ChangesFeature extends Feature {
   readonly watcher: LogWatcher
 }
 
-export const changesFeature = ({ db, bus, log, clock }: ServerContext): ChangesFeature => {
+export const changesFeature = ({ db, bus, log, clock, refusals }: ServerContext): ChangesFeature => {
   const trial = new Trial()
   const compactor = new Trial({ keep: 4, timeoutMs: 120_000 })
   const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
@@ -69,7 +70,7 @@ export const changesFeature = ({ db, bus, log, clock }: ServerContext): ChangesF
   const endOf = (end: Omit<EndItem, 'end'>): EndItem => ({ end: true, ...end })
 
   const implementations = [
-    implement(changeRoutes.append, async ({ member, session, deviceId, body }) => {
+    implement(changeRoutes.append, async ({ member, session, deviceId, origin, body }) => {
       const { header, items } = parseAppend(body)
       assertDevice(deviceId, header.device_id)
       if (items.length > LIMITS.pushChanges)
@@ -82,6 +83,20 @@ export const changesFeature = ({ db, bus, log, clock }: ServerContext): ChangesF
         live: header.live,
         changes: items.map(({ document_id, ...item }) => ({ documentId: document_id, ...item })),
       })
+      for (const { documentId, code, count } of refusedIn(items, appended.verdicts)) {
+        await refusals.note({
+          workspaceId: member.workspaceId,
+          userId: session.user.id,
+          role: member.role,
+          deviceId: header.device_id,
+          origin,
+          action: 'change.refused',
+          objectKind: 'document',
+          objectId: documentId,
+          code,
+          count,
+        })
+      }
       return encodeSequence([
         ...appended.verdicts.map((verdict, index) => ({ ...verdict, index })),
         endOf({ seq: appended.seq, more: false, digest: null }),
@@ -170,6 +185,19 @@ export const changesFeature = ({ db, bus, log, clock }: ServerContext): ChangesF
       await Promise.all([trial.close(), compactor.close()])
     },
   }
+}
+
+/** How many changes of which document were refused, by code. */
+function refusedIn(items: readonly AppendItem[], verdicts: readonly Verdict[]) {
+  const refused = new Map<string, { documentId: string; code: string; count: number }>()
+  verdicts.forEach((verdict, index) => {
+    if (verdict.status !== 'refused') return
+    const documentId = items[index]!.document_id
+    const key = `${documentId} ${verdict.code}`
+    const known = refused.get(key) ?? { documentId, code: verdict.code, count: 0 }
+    refused.set(key, { ...known, count: known.count + 1 })
+  })
+  return refused.values()
 }
 
 const noDevice = (): AppError =>
