@@ -16,7 +16,7 @@ import {
   type StoredChange,
 } from './store.ts'
 
-/** A document as admission holds it between pushes. It knows the log up to its workspace's `seq`, and what is being tried. */
+/** A document as admission holds it between pushes. It knows the log as its workspace's lane does, and what is being tried. */
 export interface OpenDocument {
   readonly id: string
   readonly kind: DocumentKind
@@ -38,6 +38,8 @@ export interface OpenDocument {
   /** Of a draft: which of its own changes no other of them depends on, and how far its base's changes are in the index. */
   ownHeads: Set<string>
   baseSeq: number
+  /** The log's number up to which everything that other servers appended to it is in the index. */
+  upTo: number
 }
 
 /** A document's heads as the log has them: of a draft those of its own changes, which say everything that it builds on. */
@@ -67,8 +69,21 @@ export class OpenDocuments {
     this.maxOps = maxOps
   }
 
-  /** Reads what is not open yet, as the log stands at `seq`. */
-  async find(db: Executor, ids: readonly string[], seq: number): Promise<Map<string, Found>> {
+  /**
+   * Reads what is not open yet, as the log stands at `seq`, and what was appended elsewhere to what is: it is behind when it does
+   * not reach `foreign`, the number up to which other servers may have appended.
+   */
+  async find(
+    db: Executor,
+    ids: readonly string[],
+    seq: number,
+    foreign: number,
+  ): Promise<Map<string, Found>> {
+    await this.catchUp(
+      db,
+      ids.flatMap(id => this.open.get(id) ?? []).filter(document => document.upTo < foreign),
+      seq,
+    )
     const found = new Map<string, Found>()
     const unknown: string[] = []
     for (const id of new Set(ids)) {
@@ -85,7 +100,7 @@ export class OpenDocuments {
 
     const rows = await readDocuments(db, this.workspaceId, unknown)
     const ofLog = rows.filter(row => row.seq > 0)
-    for (const row of ofLog) found.set(row.id, this.add(row))
+    for (const row of ofLog) found.set(row.id, this.add(row, seq))
     for (const change of await readDocumentChanges(
       db,
       this.workspaceId,
@@ -97,14 +112,14 @@ export class OpenDocuments {
     for (const document of found.values())
       if (typeof document === 'object') await this.inherit(db, document, 0, seq)
     const missing = unknown.filter(id => !found.has(id))
-    const foreign = missing.length === 0 ? new Set() : await readForeignIds(db, this.workspaceId, missing)
-    for (const id of missing) found.set(id, foreign.has(id) ? 'foreign' : 'new')
+    const elsewhere = missing.length === 0 ? new Set() : await readForeignIds(db, this.workspaceId, missing)
+    for (const id of missing) found.set(id, elsewhere.has(id) ? 'foreign' : 'new')
     return found
   }
 
   /** Opens a document that the log does not have. */
-  create(id: string, kind: DocumentKind, subject: Subject | null): OpenDocument {
-    return this.add({ id, kind, subject, base: null, heads: [], title: '', seq: 0, corrupt: null })
+  create(id: string, kind: DocumentKind, subject: Subject | null, seq: number): OpenDocument {
+    return this.add({ id, kind, subject, base: null, heads: [], title: '', seq: 0, corrupt: null }, seq)
   }
 
   /** Opens a draft that the log does not have, on a document that it has; or says why there can be none. */
@@ -114,20 +129,26 @@ export class OpenDocuments {
       return { code: 'missing_deps', reason: 'the document that it is a draft of is not in the log' }
     if (row.kind !== 'pipeline' || row.base !== null)
       return { code: 'invalid', reason: 'a draft is of a pipeline' }
-    const draft = this.add({ ...row, id, base, heads: [], seq: 0 })
+    const draft = this.add({ ...row, id, base, heads: [], seq: 0 }, seq)
     await this.inherit(db, draft, seq, seq)
     return draft
   }
 
-  /** Reads what was appended elsewhere to the documents that are open. */
-  async catchUp(db: Executor, after: number, upTo: number): Promise<void> {
-    const ids = [...this.open.keys()]
-    if (ids.length === 0 || upTo <= after) return
-    const whole = [...this.open.values()].filter(one => one.base === null).map(one => one.id)
+  /** Reads what was appended elsewhere to these documents. */
+  private async catchUp(db: Executor, documents: readonly OpenDocument[], upTo: number): Promise<void> {
+    if (documents.length === 0) return
+    const after = Math.min(...documents.map(document => document.upTo))
+    const whole = documents.filter(one => one.base === null).map(one => one.id)
     for (const change of await readDocumentChanges(db, this.workspaceId, whole, after, upTo))
       this.learn(this.open.get(change.documentId)!, change)
-    for (const document of [...this.open.values()]) await this.inherit(db, document, after, upTo)
-    for (const row of await readDocuments(db, this.workspaceId, ids)) this.open.get(row.id)!.title = row.title
+    for (const document of documents) await this.inherit(db, document, document.upTo, upTo)
+    const ids = documents.map(document => document.id)
+    for (const row of await readDocuments(db, this.workspaceId, ids)) {
+      const document = this.open.get(row.id)
+      if (!document) continue
+      document.title = row.title
+      document.upTo = upTo
+    }
   }
 
   close(id: string): void {
@@ -150,7 +171,7 @@ export class OpenDocuments {
     }
   }
 
-  private add(row: DocumentRow): OpenDocument {
+  private add(row: DocumentRow, upTo: number): OpenDocument {
     const document: OpenDocument = {
       id: row.id,
       kind: row.kind,
@@ -166,6 +187,7 @@ export class OpenDocuments {
       settled: false,
       ownHeads: new Set(),
       baseSeq: 0,
+      upTo,
     }
     this.open.set(row.id, document)
     return document
