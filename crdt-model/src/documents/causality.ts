@@ -44,6 +44,20 @@ export function changesInQuestion(
   return { changes, fresh }
 }
 
+/**
+ * Whether everything since `since` was made one change after another, each with the one before in its past: then nobody met
+ * anybody. Reads no operation, so it costs little on a long history.
+ */
+export function isLinear(doc: Automerge.Doc<unknown>, since: readonly string[]): boolean {
+  const known = since.filter(head => Automerge.hasHeads(doc, [head])).sort()
+  const metas = Automerge.getChangesMetaSince(doc, known)
+  return metas.every((meta, at) =>
+    at === 0
+      ? meta.deps.length === known.length && meta.deps.toSorted().every((dep, i) => dep === known[i])
+      : meta.deps.length === 1 && meta.deps[0] === metas[at - 1]!.hash,
+  )
+}
+
 interface Node {
   readonly change: Change
   readonly actor: number

@@ -1,6 +1,6 @@
 import * as Automerge from '@automerge/automerge'
 import { canonicalJson, sha256Hex } from '../canonical/canonical.ts'
-import { CausalWindow, type ChangeRecord, changesInQuestion } from './causality.ts'
+import { CausalWindow, type ChangeRecord, changesInQuestion, isLinear } from './causality.ts'
 import { ObjectPaths } from './object-paths.ts'
 import type { PipelineDoc } from './schema.ts'
 import { targetsOf } from './touched-targets.ts'
@@ -50,6 +50,7 @@ export interface MarksInput {
  * are not marked; nor are texts, unless merging two equal edits made a third text.
  */
 export function conflictMarks({ doc, since, records }: MarksInput): Mark[] {
+  if (isLinear(doc, since)) return []
   const { changes, fresh } = changesInQuestion(doc, since)
   if (fresh.size === 0) return []
   const paths = ObjectPaths.of(doc)

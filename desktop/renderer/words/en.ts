@@ -68,6 +68,7 @@ export const en = {
     neverPublished: 'not published yet',
     unpublished: (n: number) => many(n, 'unpublished change'),
     upToDate: 'nothing unpublished',
+    unreadable: 'cannot be read on this machine',
     steps: (n: number) => many(n, 'step'),
     marks: (n: number) => `needs you: ${n}`,
     neverRun: 'never run',

@@ -130,6 +130,7 @@ export function memoryBridge(world: World): Bridge {
     marks: marks.filter(({ reviewed }) => !reviewed).length,
     last_run: null,
     updated_at: time(0),
+    unreadable: null,
   })
   const columns = [
     { name: 'week', type: 'DATE' },

@@ -116,13 +116,16 @@ export const pipelineEntry = z.strictObject({
   name: z.string(),
   description: z.string(),
   tags: z.array(z.string()),
-  steps: z.number().int(),
+  /** Null until the pipeline was looked at: a list of thousands does not wait for all of them. */
+  steps: z.number().int().nullable(),
   current_version: z.number().int().nullable(),
-  /** Changes since the current version. */
-  unpublished: z.number().int().nonnegative(),
+  /** Changes since the current version; null until the pipeline was looked at. */
+  unpublished: z.number().int().nonnegative().nullable(),
   marks: z.number().int().nonnegative(),
   last_run: z.strictObject({ run_id: id, state: z.string(), finished_at: timestamp.nullable() }).nullable(),
   updated_at: timestamp,
+  /** Why this machine cannot read the document; null when it can. Its bytes stay where they are. */
+  unreadable: z.string().nullable(),
 })
 export type PipelineEntry = z.infer<typeof pipelineEntry>
 

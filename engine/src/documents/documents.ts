@@ -115,6 +115,8 @@ export class Documents {
   #live: (workspaceId: string) => boolean = () => false
   /** When this device wrote live what the server has not told its record of yet, by document and hash. */
   readonly #beside = new Map<string, Map<string, number>>()
+  /** How many records of each document are stored. */
+  readonly #recorded = new Map<string, number>()
 
   private constructor(state: State, clock: Clock) {
     this.#state = state
@@ -127,6 +129,10 @@ export class Documents {
     for (const info of infos) documents.#infos.set(info.documentId, info)
     for (const row of outbox) documents.#waiting(row.documentId).set(row.hash, row.ord)
     documents.#nextOrd = nextOrd
+    for (const { document_id, stored } of await state.read.all<{ document_id: string; stored: number }>(
+      'select document_id, count(*) as stored from records group by document_id',
+    ))
+      documents.#recorded.set(document_id, stored)
     return documents
   }
 
@@ -170,6 +176,22 @@ export class Documents {
   /** Hashes of a document that the server has not acknowledged. */
   unacknowledged(documentId: string): ReadonlySet<string> {
     return new Set(this.#outbox.get(documentId)?.keys())
+  }
+
+  /**
+   * How many of the server's records of a document are here, and how many changes were written live and wait for theirs: marks
+   * differ only when one of these, or the heads, do.
+   */
+  recorded(documentId: string): { stored: number; live: number } {
+    return {
+      stored: this.#recorded.get(documentId) ?? 0,
+      live: this.#beside.get(documentId)?.size ?? 0,
+    }
+  }
+
+  /** Records of a document were stored by another way than `applyRemote`. */
+  noteRecords(documentId: string, count: number): void {
+    this.#recorded.set(documentId, (this.#recorded.get(documentId) ?? 0) + count)
   }
 
   /** A document's bytes for a view, with an actor that nobody else writes with. */
@@ -354,7 +376,10 @@ export class Documents {
       return { durable }
     })
     await written.durable
-    for (const item of items) this.#beside.get(item.document_id)?.delete(item.hash)
+    for (const item of items) {
+      this.#beside.get(item.document_id)?.delete(item.hash)
+      this.noteRecords(item.document_id, 1)
+    }
     for (const { documentId, fresh, topped } of told) {
       // A draft took in its pipeline: a view has to take it whole.
       if (topped) this.#emit({ kind: 'reset', documentId, draftId: null })

@@ -20,6 +20,7 @@ import { Account, type TokenStore } from './account.ts'
 import { TopicBus } from './bus.ts'
 import type { Handlers } from './dispatch.ts'
 import { createHandlers } from './handlers.ts'
+import { Overviews } from './overviews.ts'
 import { Pipelines, toContractProblem } from './pipelines.ts'
 import { OpenWorkspace } from './workspace.ts'
 
@@ -150,9 +151,21 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
     })
     closers.push(() => runs.close())
 
-    const pipelines = new Pipelines(documents, versionCache, {
-      marks: async pipelineId => (await opened.marks(pipelineId)).filter(mark => !mark.reviewed).length,
-      lastRun: pipelineId => runs.lastRun(pipelineId),
+    const overviews = await Overviews.open({
+      state,
+      documents,
+      versions: versionCache,
+      marks: pipelineId => opened.marks(pipelineId),
+      onReady: () => {
+        bus.publish('pipelines.changed', { pipeline_id: null })
+        workspace?.tell()
+      },
+      onError: error => log.error({ err: error }, 'a pipeline was not looked at'),
+    })
+    closers.push(() => overviews.close())
+    const pipelines = new Pipelines(documents, versionCache, overviews, {
+      reviewedMarks: () => marks.reviewed(),
+      lastRuns: () => runs.lastRuns(),
     })
     const opened = await OpenWorkspace.open({
       folder,
@@ -167,6 +180,7 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
       versions: versionCache,
       publisher,
       marks,
+      overviews,
       bus,
       clock,
       log,

@@ -3,7 +3,6 @@ import {
   commentsDocumentId,
   createComments,
   createPipeline,
-  displayName,
   makeEqualTo,
   type PipelineDefinition,
   type PipelineDoc,
@@ -17,11 +16,14 @@ import { newId, type Subject } from '@pluto-duck/crdt-model/protocol'
 import type { ContractProblem, PipelineEntry } from '../contract/index.ts'
 import type { DocumentInfo, Documents } from '../documents/index.ts'
 import type { VersionCache } from '../versions/version-cache.ts'
+import type { Overview, Overviews } from './overviews.ts'
 
 /** What the list needs from the other features of the host. */
 export interface PipelineFacts {
-  marks(pipelineId: string): Promise<number>
-  lastRun(pipelineId: string): Promise<PipelineEntry['last_run']>
+  /** Marks that somebody here has looked at. */
+  reviewedMarks(): Promise<ReadonlySet<string>>
+  /** The last run of each pipeline. */
+  lastRuns(): Promise<ReadonlyMap<string, PipelineEntry['last_run']>>
 }
 
 /** What a pipeline is right now on this device. */
@@ -34,26 +36,30 @@ export interface WorkingState {
 export class Pipelines {
   readonly #documents: Documents
   readonly #versions: VersionCache
+  readonly #overviews: Overviews
   readonly #facts: PipelineFacts
-  /** Summaries by document, good for as long as its heads and its current version are the same. */
-  readonly #summaries = new Map<string, { key: string; summary: Summary }>()
 
-  constructor(documents: Documents, versions: VersionCache, facts: PipelineFacts) {
+  constructor(documents: Documents, versions: VersionCache, overviews: Overviews, facts: PipelineFacts) {
     this.#documents = documents
     this.#versions = versions
+    this.#overviews = overviews
     this.#facts = facts
   }
 
+  /** Every pipeline by name. Loads none whose overview is there. */
   async list(workspaceId: string): Promise<PipelineEntry[]> {
     const infos = this.#documents
       .list(workspaceId)
       .filter(info => info.kind === 'pipeline' && info.base === null)
-    const entries = await Promise.all(infos.map(info => this.#entry(info)))
+    const overviews = await this.#overviews.all(infos)
+    const entries = await this.#entries(infos, overviews)
     return entries.sort((a, b) => a.name.localeCompare(b.name) || a.pipeline_id.localeCompare(b.pipeline_id))
   }
 
-  entry(pipelineId: string): Promise<PipelineEntry> {
-    return this.#entry(this.info(pipelineId))
+  async entry(pipelineId: string): Promise<PipelineEntry> {
+    const info = this.info(pipelineId)
+    const overview = await this.#overviews.of(info)
+    return (await this.#entries([info], new Map([[pipelineId, overview]])))[0]!
   }
 
   info(pipelineId: string): DocumentInfo {
@@ -137,51 +143,31 @@ export class Pipelines {
     return entries.find(entry => entry.name === name)?.pipeline_id ?? null
   }
 
-  async #entry(info: DocumentInfo): Promise<PipelineEntry> {
-    const current = await this.#versions.current(info.documentId)
-    const key = `${info.heads.join()}|${current?.number ?? 0}`
-    const held = this.#summaries.get(info.documentId)
-    const summary =
-      held?.key === key
-        ? held.summary
-        : await this.#summarise(info, current?.heads ?? [], current?.content_hash ?? null)
-    this.#summaries.set(info.documentId, { key, summary })
-    const [marks, last_run] = await Promise.all([
-      this.#facts.marks(info.documentId),
-      this.#facts.lastRun(info.documentId),
-    ])
-    return {
-      pipeline_id: info.documentId,
-      ...summary,
-      current_version: current?.number ?? null,
-      marks,
-      last_run,
-      updated_at: info.updatedAt,
-    }
+  async #entries(
+    infos: readonly DocumentInfo[],
+    overviews: ReadonlyMap<string, Overview | null>,
+  ): Promise<PipelineEntry[]> {
+    const [reviewed, lastRuns] = await Promise.all([this.#facts.reviewedMarks(), this.#facts.lastRuns()])
+    return await Promise.all(
+      infos.map(async info => {
+        const overview = overviews.get(info.documentId) ?? null
+        const current = await this.#versions.current(info.documentId)
+        return {
+          pipeline_id: info.documentId,
+          name: overview?.name ?? info.title,
+          description: overview?.description ?? '',
+          tags: overview?.tags ?? [],
+          steps: overview?.steps ?? null,
+          current_version: current?.number ?? null,
+          unpublished: overview?.unpublished ?? null,
+          marks: overview?.marks.filter(mark => !reviewed.has(mark.id)).length ?? 0,
+          last_run: lastRuns.get(info.documentId) ?? null,
+          updated_at: info.updatedAt,
+          unreadable: overview?.unreadable ?? null,
+        }
+      }),
+    )
   }
-
-  #summarise(info: DocumentInfo, since: readonly string[], publishedHash: string | null): Promise<Summary> {
-    return this.#documents.read(info.documentId, doc => {
-      const definition = pipelineFromDoc(doc)
-      const known = since.filter(head => Automerge.hasHeads(doc, [head]))
-      const same = publishedHash !== null && this.#versions.hashOf(definition) === publishedHash
-      return {
-        name: displayName(doc),
-        description: definition.description,
-        tags: definition.tags,
-        steps: definition.steps.length,
-        unpublished: same ? 0 : Automerge.getChangesMetaSince(doc, known).length,
-      }
-    })
-  }
-}
-
-interface Summary {
-  readonly name: string
-  readonly description: string
-  readonly tags: string[]
-  readonly steps: number
-  readonly unpublished: number
 }
 
 export const toContractProblem = (problem: Problem): ContractProblem => ({

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { isLinear } from '@pluto-duck/crdt-model'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import {
   allows,
@@ -21,6 +22,7 @@ import type { ServerCalls } from '../versions/server-calls.ts'
 import type { VersionCache } from '../versions/version-cache.ts'
 import type { Account } from './account.ts'
 import type { TopicBus } from './bus.ts'
+import type { Overviews } from './overviews.ts'
 
 type WorkspaceEntry = z.infer<typeof workspaceEntry>
 
@@ -38,6 +40,7 @@ export interface WorkspaceParts {
   readonly versions: VersionCache
   readonly publisher: Publisher
   readonly marks: Marks
+  readonly overviews: Overviews
   readonly bus: TopicBus
   readonly clock: Clock
   readonly log: Logger
@@ -229,8 +232,11 @@ export class OpenWorkspace {
   }
 
   async marks(pipelineId: string): Promise<ContractMark[]> {
-    await this.#ensureRecords(pipelineId)
     const current = await this.#p.versions.current(pipelineId)
+    // Nobody met anybody: no need to ask the server who wrote what and when.
+    const linear = await this.#p.documents.read(pipelineId, doc => isLinear(doc, current?.heads ?? []))
+    if (linear) return []
+    await this.#ensureRecords(pipelineId)
     return this.#p.marks.list(pipelineId, current?.heads ?? [], userId => this.#nameOf(userId))
   }
 
@@ -421,13 +427,14 @@ export class OpenWorkspace {
 
   async #needs(diverged: readonly string[]): Promise<SyncState['needs']> {
     const needs: SyncState['needs'] = []
-    for (const info of this.#p.documents.list(this.id)) {
-      if (info.kind !== 'pipeline') continue
-      const marks = (await this.marks(info.documentId)).filter(mark => !mark.reviewed)
-      if (marks.length > 0) {
-        const steps = [...new Set(marks.map(mark => mark.label))]
-        needs.push({ kind: 'marks', pipeline_id: info.documentId, pipeline: info.title, steps })
-      }
+    const pipelines = this.#p.documents.list(this.id).filter(({ kind }) => kind === 'pipeline')
+    const overviews = await this.#p.overviews.all(pipelines)
+    const reviewed = await this.#p.marks.reviewed()
+    for (const info of pipelines) {
+      const marks = overviews.get(info.documentId)?.marks.filter(({ id }) => !reviewed.has(id)) ?? []
+      if (marks.length === 0) continue
+      const steps = [...new Set(marks.map(mark => mark.label))]
+      needs.push({ kind: 'marks', pipeline_id: info.documentId, pipeline: info.title, steps })
     }
     for (const draft of await this.#p.documents.drafts(this.id)) {
       needs.push({

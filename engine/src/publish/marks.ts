@@ -48,6 +48,12 @@ export class Marks {
     }))
   }
 
+  /** Marks, of all pipelines, that somebody here has looked at. */
+  async reviewed(): Promise<ReadonlySet<string>> {
+    const rows = await this.#state.read.all<{ mark_id: string }>('select mark_id from reviewed_marks')
+    return new Set(rows.map(row => row.mark_id))
+  }
+
   async review(pipelineId: string, markId: string, reviewed: boolean): Promise<void> {
     await this.#state.write(tx =>
       reviewed

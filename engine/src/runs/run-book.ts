@@ -47,9 +47,14 @@ export class RunBook {
     return this.#table.put(record.run_id, { parent: record.pipeline_id, at: record.created_at }, record)
   }
 
-  async lastRun(pipelineId: string): Promise<PipelineEntry['last_run']> {
-    const [last] = await this.#table.list({ parent: pipelineId, limit: 1 })
-    return last ? { run_id: last.run_id, state: last.state, finished_at: last.finished_at } : null
+  async lastRuns(): Promise<Map<string, PipelineEntry['last_run']>> {
+    const newest = await this.#table.newest()
+    return new Map(
+      [...newest].map(([pipelineId, { run_id, state, finished_at }]) => [
+        pipelineId,
+        { run_id, state, finished_at },
+      ]),
+    )
   }
 
   /** Runs that go on. */

@@ -231,8 +231,9 @@ export class RunService {
   cancel(runId: string): Promise<RunView> {
     return this.#conductor.cancel(runId)
   }
-  lastRun(pipelineId: string): Promise<PipelineEntry['last_run']> {
-    return this.#book.lastRun(pipelineId)
+  /** The last run of each pipeline. */
+  lastRuns(): Promise<Map<string, PipelineEntry['last_run']>> {
+    return this.#book.lastRuns()
   }
 
   async list(workspaceId: string, input: ParsedInputOf<'run.list'>): Promise<OutputOf<'run.list'>> {

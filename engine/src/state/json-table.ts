@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import type { State } from './state.ts'
 import type { Statements } from './transaction.ts'
 
-export type JsonTableName = 'runs' | 'grants' | 'ledger' | 'versions' | 'uploads'
+export type JsonTableName = 'runs' | 'grants' | 'ledger' | 'versions' | 'uploads' | 'overviews'
 
 /**
  * Records of one feature, each a JSON value by key, listed by parent (a pipeline, a run, a workspace) and time. Parsed when
@@ -51,6 +51,37 @@ export class JsonTable<S extends z.ZodType> {
       key,
     )
     return row ? this.#schema.parse(JSON.parse(row.body)) : null
+  }
+
+  /** Every key with its parent: what there is, without reading any of it. */
+  async keys(): Promise<{ key: string; parent: string }[]> {
+    return await this.#state.read.all(`select key, parent from ${this.#table}`)
+  }
+
+  /** The values of many keys, in one statement; a key that is not there is left out. */
+  async getAll(keys: readonly string[]): Promise<Map<string, z.output<S>>> {
+    const rows = await this.#state.read.all<{ key: string; body: string }>(
+      `select key, body from ${this.#table} where key in (select unnest(from_json($1, '["varchar"]')))`,
+      JSON.stringify(keys),
+    )
+    return new Map(rows.map(row => [row.key, this.#schema.parse(JSON.parse(row.body))]))
+  }
+
+  /** Every value by its key. */
+  async entries(): Promise<Map<string, z.output<S>>> {
+    const rows = await this.#state.read.all<{ key: string; body: string }>(
+      `select key, body from ${this.#table}`,
+    )
+    return new Map(rows.map(row => [row.key, this.#schema.parse(JSON.parse(row.body))]))
+  }
+
+  /** The newest value of each parent. */
+  async newest(): Promise<Map<string, z.output<S>>> {
+    const rows = await this.#state.read.all<{ parent: string; body: string }>(
+      `select parent, body from ${this.#table}
+       qualify row_number() over (partition by parent order by created_at desc, key desc) = 1`,
+    )
+    return new Map(rows.map(row => [row.parent, this.#schema.parse(JSON.parse(row.body))]))
   }
 
   /** Newest first; `limit` defaults to 1,000, `since` (inclusive, ISO 8601) to everything. */

@@ -27,23 +27,24 @@ export async function fetchRecords(
     params: { workspace_id: documents.info(documentId).workspaceId, document_id: documentId },
     query: {},
   })
-  await state.write(async tx => {
+  const added = await state.write(async tx => {
     // Live events may have brought some of them meanwhile.
     const now = await tx.all<{ hash: string }>('select hash from records where document_id = $1', documentId)
     const known = new Set(now.map(row => row.hash))
+    const fresh = value.records.filter(record => !known.has(record.hash))
     await tx.insert(
       'records',
-      value.records
-        .filter(record => !known.has(record.hash))
-        .map(record => [
-          documentId,
-          record.hash,
-          record.seq,
-          Date.parse(record.received_at),
-          record.live,
-          record.author_id,
-        ]),
+      fresh.map(record => [
+        documentId,
+        record.hash,
+        record.seq,
+        Date.parse(record.received_at),
+        record.live,
+        record.author_id,
+      ]),
     )
+    return fresh.length
   })
+  documents.noteRecords(documentId, added)
   return true
 }

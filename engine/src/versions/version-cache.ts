@@ -24,7 +24,8 @@ const PAGE = 500
 export class VersionCache {
   readonly #table: JsonTable<typeof cachedVersion>
   readonly #server: ServerCalls
-  readonly #current = new Map<string, VersionSummary | null>()
+  readonly #current = new Map<string, VersionSummary>()
+  #read: Promise<void> | null = null
 
   constructor(state: State, server: ServerCalls) {
     this.#table = new JsonTable(state, 'versions', cachedVersion)
@@ -37,11 +38,25 @@ export class VersionCache {
 
   /** The newest version known here. */
   async current(pipelineId: string): Promise<VersionSummary | null> {
-    const held = this.#current.get(pipelineId)
-    if (held !== undefined) return held
-    const [newest = null] = await this.known(pipelineId)
-    this.#current.set(pipelineId, newest)
-    return newest
+    this.#read ??= this.#readCurrents()
+    await this.#read
+    return this.#current.get(pipelineId) ?? null
+  }
+
+  /** The newest version of every pipeline, in two statements however many there are. */
+  async #readCurrents(): Promise<void> {
+    const newest = new Map<string, number>()
+    for (const { key, parent } of await this.#table.keys()) {
+      const number = Number(key.slice(key.lastIndexOf(':') + 1))
+      if (number > (newest.get(parent) ?? 0)) newest.set(parent, number)
+    }
+    const found = await this.#table.getAll([...newest].map(([parent, number]) => keyOf(parent, number)))
+    for (const { summary } of found.values()) this.#keep(summary)
+  }
+
+  #keep(summary: VersionSummary): void {
+    const current = this.#current.get(summary.pipeline_id)
+    if (!current || current.number < summary.number) this.#current.set(summary.pipeline_id, summary)
   }
 
   /** Versions known here, newest first. */
@@ -109,9 +124,7 @@ export class VersionCache {
       { parent: summary.pipeline_id, at: summary.published_at },
       { summary, whole },
     )
-    const current = this.#current.get(summary.pipeline_id)
-    if (current === undefined || current === null || current.number < summary.number)
-      this.#current.delete(summary.pipeline_id)
+    this.#keep(summary)
   }
 }
 

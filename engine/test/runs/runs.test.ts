@@ -52,7 +52,7 @@ it('[RUN11] plans, runs, reports and reads the sample, and then reuses all of it
     again.run_id,
     run.run_id,
   ])
-  expect(await machine.runs.lastRun(machine.pipelineId)).toMatchObject({
+  expect((await machine.runs.lastRuns()).get(machine.pipelineId)).toMatchObject({
     run_id: again.run_id,
     state: 'success',
   })

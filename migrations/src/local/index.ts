@@ -1,4 +1,5 @@
 import { first } from './0001_first.ts'
+import { overviews } from './0002_overviews.ts'
 
 export interface LocalMigration {
   /** Sorts in the order in which migrations run; never changed once landed. */
@@ -7,4 +8,4 @@ export interface LocalMigration {
 }
 
 /** The history of `state.duckdb`'s schema. Frozen: what landed is never edited, a change is a new entry at the end. */
-export const LOCAL_MIGRATIONS: readonly LocalMigration[] = [first]
+export const LOCAL_MIGRATIONS: readonly LocalMigration[] = [first, overviews]

@@ -25,8 +25,8 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
           all.map(p => [
             p.name,
             p.current_version === null ? '–' : `v${p.current_version}`,
-            String(p.unpublished),
-            String(p.steps),
+            p.unreadable ? 'cannot be read' : String(p.unpublished ?? '…'),
+            String(p.steps ?? '…'),
             p.last_run?.state ?? '–',
           ]),
           'No pipeline yet: `pluto import FOLDER`, `pluto import --sample` or `pluto create NAME`.',
