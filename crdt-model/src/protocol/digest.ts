@@ -12,10 +12,12 @@ export const digestLine = ({ document_id, heads }: DocumentHeads): string =>
 
 /**
  * The digest of all heads of a workspace: SHA-256, in hex, over the lines of all its documents in order of id. Two devices that
- * both say "in sync" have the same; `endItem.digest` carries it with the answer that reaches the log's end.
+ * both say "in sync" have the same. A document without heads (all of it was taken out again) counts as none; `endItem.digest` carries it with the answer that reaches the log's end.
  */
 export function digestOfHeads(documents: Iterable<DocumentHeads>): string {
-  const sorted = [...documents].sort((a, b) => (a.document_id < b.document_id ? -1 : 1))
+  const sorted = [...documents]
+    .filter(one => one.heads.length > 0)
+    .sort((a, b) => (a.document_id < b.document_id ? -1 : 1))
   const hash = sha256.create()
   const encoder = new TextEncoder()
   for (const document of sorted) hash.update(encoder.encode(digestLine(document)))

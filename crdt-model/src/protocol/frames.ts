@@ -63,6 +63,8 @@ export const endItem = z.strictObject({
 
 export const logItem = z.strictObject({
   seq,
+  /** Absent for a change. `void`: `bytes` are a void record (void.ts), which takes changes of the document out again. */
+  record: z.literal('void').optional(),
   document_id: id,
   kind: documentKind,
   subject: subject.nullable(),
@@ -98,6 +100,7 @@ export type SnapshotItem = z.infer<typeof snapshotItem>
 const HEX = /^[0-9a-f]{64}$/
 const ID_FIELDS = new Set(['device_id', 'document_id', 'id', 'base'])
 const HASH_FIELDS = new Set(['hash', 'digest'])
+const HASH_LISTS = new Set(['heads', 'hashes'])
 
 const fromHex = (text: string): Uint8Array => {
   if (!HEX.test(text)) throw new AppError('request.invalid', `Not a hash: ${text.slice(0, 80)}`)
@@ -117,10 +120,11 @@ type Item = Record<string, unknown>
 const toWire = (item: Item): Item => {
   const out: Item = {}
   for (const [key, value] of Object.entries(item)) {
-    if (value === null || value === undefined) out[key] = null
+    if (value === undefined) continue
+    if (value === null) out[key] = null
     else if (ID_FIELDS.has(key)) out[key] = parseUuid(value as string)
     else if (HASH_FIELDS.has(key)) out[key] = fromHex(value as string)
-    else if (key === 'heads') out[key] = (value as string[]).map(fromHex)
+    else if (HASH_LISTS.has(key)) out[key] = (value as string[]).map(fromHex)
     else if (key === 'subject') out[key] = toWire(value as Item)
     else out[key] = value
   }
@@ -133,7 +137,7 @@ const fromWire = (item: Item): Item => {
     if (value instanceof Uint8Array && ID_FIELDS.has(key))
       out[key] = value.length === 16 ? stringifyUuid(value) : value
     else if (value instanceof Uint8Array && HASH_FIELDS.has(key)) out[key] = toHex(value)
-    else if (key === 'heads' && Array.isArray(value)) {
+    else if (HASH_LISTS.has(key) && Array.isArray(value)) {
       out[key] = value.map(head => (head instanceof Uint8Array ? toHex(head) : head))
     } else if (key === 'subject' && value !== null && typeof value === 'object')
       out[key] = fromWire(value as Item)

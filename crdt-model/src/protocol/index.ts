@@ -24,6 +24,7 @@ export * from './schedules.ts'
 export * from './service.ts'
 export * from './version.ts'
 export * from './versions.ts'
+export * from './void.ts'
 
 /** Every route of the server. */
 export const ROUTES: readonly Route[] = [

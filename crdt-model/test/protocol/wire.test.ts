@@ -16,10 +16,11 @@ import {
   ROUTES,
   SequenceReader,
   snapshotItem,
+  voidRecord,
 } from '../../src/protocol/index.ts'
 
 // Change this only together with PROTOCOL_VERSION, or (before the first release) when a wire change is meant.
-const WIRE = { version: 1, hash: 'abb261c58e071b8af758dc8f3860bb3e5edffb9b0e93c8c1086c69dc88660662' }
+const WIRE = { version: 1, hash: '30b83354a97d3536d39db4291c27294c4ca0bb72fbb5cd7785ca7a2156ea8bbc' }
 
 const schemaOf = (value: unknown) =>
   value instanceof z.ZodType
@@ -39,7 +40,9 @@ describe('the wire', () => {
         body: schemaOf(body),
         reply: schemaOf(reply),
       })),
-      frames: [appendItem, appendVerdict, endItem, logItem, snapshotItem, liveEvent].map(schemaOf),
+      frames: [appendItem, appendVerdict, endItem, logItem, snapshotItem, liveEvent, voidRecord].map(
+        schemaOf,
+      ),
     }
     const hash = createHash('sha256').update(JSON.stringify(described)).digest('hex')
     expect({ version: PROTOCOL_VERSION, hash }).toEqual(WIRE)

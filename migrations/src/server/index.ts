@@ -5,6 +5,7 @@ import { audit } from './0003_audit.ts'
 import { versions } from './0004_versions.ts'
 import { runs } from './0005_runs.ts'
 import { drafts } from './0006_drafts.ts'
+import { voids } from './0007_voids.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -14,4 +15,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0004_versions': versions,
   '0005_runs': runs,
   '0006_drafts': drafts,
+  '0007_voids': voids,
 }

@@ -20,6 +20,7 @@ export class Appender {
       now: () => new Date(),
       limits: DEFAULT_LIMITS,
       onCommit: () => {},
+      onCorrupt: () => {},
       maxIndexedOps: 4_000_000,
       maxWorkspaces: 200,
       ...options,

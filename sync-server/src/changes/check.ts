@@ -67,6 +67,7 @@ export interface Position {
 
 const FOREIGN: Refusal = { code: 'permission', reason: 'this document id cannot be used here' }
 const OTHER_DEVICE: Refusal = { code: 'actor', reason: 'its actor belongs to another device' }
+const VOIDED: Refusal = { code: 'invalid', reason: 'it was taken out of the log again' }
 const FULL: Refusal = { code: 'quota', reason: 'the document has as many operations as one may have' }
 const FAILED_TRIAL: Refusal = { code: 'invalid', reason: 'it could not be applied' }
 
@@ -170,6 +171,7 @@ export class Checker {
     if (document === 'foreign') return refused(FOREIGN)
     if (document !== 'new' && document.index.has(hash))
       return { state: 'known', documentId: document.id, hash }
+    if (document !== 'new' && document.voided.has(hash)) return refused(VOIDED)
     const guilty = round.condemned.get(keyOf(item.documentId, hash))
     if (guilty) return refused(guilty)
     const wrong = checkRight(push, item, document === 'new' ? null : document)

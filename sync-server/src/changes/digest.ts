@@ -41,7 +41,8 @@ export class Digests {
     if (now < known.seq) return await this.read(workspaceId)
     if (now > known.seq || known.digest === null) {
       for (const { id, heads } of rows)
-        if (id && heads) known.lines.set(id, digestLine({ document_id: id, heads }))
+        if (id && heads?.length) known.lines.set(id, digestLine({ document_id: id, heads }))
+        else if (id) known.lines.delete(id)
       known.seq = now
       known.digest = digestOf(known.lines)
     }

@@ -1,6 +1,5 @@
 import { decodeChange } from '@automerge/automerge'
 import { CommentsIndex } from '@pluto-duck/crdt-model'
-import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { DocumentKind, Subject } from '@pluto-duck/crdt-model/protocol'
 import { decodeChangeBytes } from './admission/decode.ts'
 import { DocumentIndex } from './admission/document-index.ts'
@@ -32,7 +31,9 @@ export interface OpenDocument {
   /** The numbers of its first and last change; 0 for one that is not stored yet. */
   createdSeq: number
   seq: number
-  readonly corrupt: string | null
+  corrupt: string | null
+  /** Hashes of its changes that were taken out of the log again. */
+  readonly voided: Set<string>
   /** A draft that was merged or closed takes no more changes. */
   settled: boolean
   /** Of a draft: which of its own changes no other of them depends on, and how far its base's changes are in the index. */
@@ -63,10 +64,20 @@ export class OpenDocuments {
   /** In order of last use. */
   private readonly open = new Map<string, OpenDocument>()
 
-  /** @param maxOps operations that all indexes together may hold. They take about 10 bytes each. */
-  constructor(workspaceId: string, maxOps: number) {
+  private readonly onCorrupt: (documentId: string, reason: string) => void
+
+  /**
+   * @param maxOps operations that all indexes together may hold. They take about 10 bytes each.
+   * @param onCorrupt called when the log holds a change that could not have been admitted; the document takes no more changes.
+   */
+  constructor(
+    workspaceId: string,
+    maxOps: number,
+    onCorrupt: (documentId: string, reason: string) => void = () => {},
+  ) {
     this.workspaceId = workspaceId
     this.maxOps = maxOps
+    this.onCorrupt = onCorrupt
   }
 
   /**
@@ -139,8 +150,13 @@ export class OpenDocuments {
     if (documents.length === 0) return
     const after = Math.min(...documents.map(document => document.upTo))
     const whole = documents.filter(one => one.base === null).map(one => one.id)
-    for (const change of await readDocumentChanges(db, this.workspaceId, whole, after, upTo))
-      this.learn(this.open.get(change.documentId)!, change)
+    for (const change of await readDocumentChanges(db, this.workspaceId, whole, after, upTo)) {
+      const document = this.open.get(change.documentId)
+      if (!document) continue
+      // What it took out is in the index: the document is read again from the start.
+      if (change.state === 'void' && change.seq > document.upTo) this.open.delete(document.id)
+      else this.learn(document, change)
+    }
     for (const document of documents) await this.inherit(db, document, document.upTo, upTo)
     const ids = documents.map(document => document.id)
     for (const row of await readDocuments(db, this.workspaceId, ids)) {
@@ -184,6 +200,7 @@ export class OpenDocuments {
       seq: 0,
       corrupt: row.corrupt,
       base: row.base,
+      voided: new Set(),
       settled: false,
       ownHeads: new Set(),
       baseSeq: 0,
@@ -202,13 +219,22 @@ export class OpenDocuments {
     const from = Math.min(after, draft.baseSeq)
     const changes =
       from < upTo ? await readDocumentChanges(db, this.workspaceId, [draft.base, draft.id], from, upTo) : []
-    for (const change of changes)
-      if (change.seq > (change.documentId === draft.id ? after : draft.baseSeq)) this.learn(draft, change)
+    for (const change of changes) {
+      const known = change.documentId === draft.id ? after : draft.baseSeq
+      if (change.seq <= known) continue
+      if (change.state === 'void' && known > 0) this.open.delete(draft.id)
+      this.learn(draft, change)
+    }
     draft.baseSeq = upTo
     draft.settled = await readSettled(db, draft.id)
   }
 
   private learn(document: OpenDocument, change: StoredChange): void {
+    if (change.state === 'void' || document.corrupt !== null) return
+    if (change.state === 'voided') {
+      document.voided.add(change.hash)
+      return
+    }
     // What was merged is in both logs.
     if (document.index.has(change.hash)) {
       if (change.documentId === document.id) own(document, change.hash, [], change.authorId)
@@ -217,14 +243,9 @@ export class OpenDocuments {
     const decoded = decodeChangeBytes(change.bytes)
     const checked = decoded.ok ? checkStructure(document.index, decoded.change) : decoded
     if (!checked.ok) {
-      this.open.delete(document.id)
-      throw new AppError(
-        'document.corrupt',
-        'A change in the log is not one that could have been admitted.',
-        {
-          details: { document_id: change.documentId, seq: change.seq, reason: checked.refusal.reason },
-        },
-      )
+      document.corrupt = `change ${change.seq} could not have been admitted: ${checked.refusal.reason}`
+      this.onCorrupt(change.documentId, document.corrupt)
+      return
     }
     document.index.add(checked.change)
     if (change.documentId !== document.id) return

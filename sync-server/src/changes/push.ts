@@ -58,6 +58,8 @@ export interface AppenderOptions {
   readonly limits?: ChangeLimits
   /** Called after each commit, before its pushes are answered. */
   readonly onCommit?: (commit: Commit) => void
+  /** The log was found to hold a change that could not have been admitted: its document takes no more changes. */
+  readonly onCorrupt?: (workspaceId: string, documentId: string, reason: string) => void
   /** Operations that the indexes of one workspace may hold. Default 4 million, about 40 MB. */
   readonly maxIndexedOps?: number
   /** Workspaces whose indexes are kept between pushes. Default 200. */

@@ -16,6 +16,7 @@ export interface LogPage {
 
 interface RawLogItem {
   seq: string
+  record: 'change' | 'void'
   document_id: string
   kind: DocumentKind
   subject_kind: string | null
@@ -29,7 +30,7 @@ interface RawLogItem {
   bytes: Uint8Array<ArrayBuffer>
 }
 
-/** The changes with seq > `after`, in order, at most `limit`. */
+/** The changes that count and the void records with seq > `after`, in order, at most `limit`. */
 export async function readLog(
   db: Executor,
   workspaceId: string,
@@ -38,12 +39,12 @@ export async function readLog(
   const end = await readSeq(db, workspaceId)
   if (end <= after) return { items: [], seq: end, more: false }
   const { rows } = await sql<RawLogItem>`
-    select c.seq, c.document_id, d.kind, d.subject_kind, d.subject_id, d.base, encode(c.hash, 'hex') as hash,
+    select c.seq, c.record, c.document_id, d.kind, d.subject_kind, d.subject_id, d.base, encode(c.hash, 'hex') as hash,
       c.author_id, c.device_id, c.received_at, c.live, c.bytes
     from (
       select *, sum(octet_length(bytes)) over (order by seq) - octet_length(bytes) as before from (
-        select * from changes
-        where workspace_id = ${workspaceId} and seq > ${after} and seq <= ${end}
+        select * from log_records
+        where workspace_id = ${workspaceId} and seq > ${after} and seq <= ${end} and void_seq is null
         order by seq limit ${limit}
       ) as page
     ) as c
@@ -53,6 +54,7 @@ export async function readLog(
   const items = rows.map(
     (row): LogItem => ({
       seq: Number(row.seq),
+      ...(row.record === 'void' ? { record: row.record } : {}),
       document_id: row.document_id,
       kind: row.kind,
       subject: subjectOf(row),
@@ -102,7 +104,7 @@ export async function* readSnapshot(db: Executor, workspaceId: string): AsyncGen
         select string_agg(c.bytes, ''::bytea order by c.seq) as bytes, count(*) as changes from changes c
         where c.workspace_id = d.workspace_id and c.document_id = d.id and c.seq > d.snapshot_seq
       ) t
-      where d.workspace_id = ${workspaceId} and d.id > ${after}
+      where d.workspace_id = ${workspaceId} and d.id > ${after} and cardinality(d.heads) > 0
       order by d.id limit ${SNAPSHOT_PAGE}`.execute(db)
     for (const row of rows) {
       yield {

@@ -12,6 +12,7 @@ import {
 } from '@pluto-duck/crdt-model/protocol'
 import type { ServerContext } from '../app/context.ts'
 import { ANSWERED, type Feature, implement } from '../app/implement.ts'
+import { mendDocument } from '../integrity/mend.ts'
 import { Trial } from './admission/trial.ts'
 import { Appender, type Verdict } from './append.ts'
 import { Digests } from './digest.ts'
@@ -30,7 +31,7 @@ export interface ChangesFeature extends Feature {
   readonly watcher: LogWatcher
 }
 
-export const changesFeature = ({ db, bus, log, clock, refusals }: ServerContext): ChangesFeature => {
+export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerContext): ChangesFeature => {
   const trial = new Trial()
   const compactor = new Trial({ keep: 4, timeoutMs: 120_000 })
   const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
@@ -42,13 +43,22 @@ export const changesFeature = ({ db, bus, log, clock, refusals }: ServerContext)
         if (event.type === 'changes') heard(event.to)
       }),
   })
+  const mendedOnce = new Set<string>()
   const snapshots = new Snapshots({
     db,
     trial: compactor,
     onError,
-    onCorrupt: (workspaceId, documentId, reason) => {
-      log.error({ workspace_id: workspaceId, document_id: documentId, reason }, 'a document does not load')
+    onCorrupt: async (workspaceId, documentId, reason) => {
+      const of = { workspace_id: workspaceId, document_id: documentId }
+      log.error({ ...of, reason }, 'a document does not load')
       appender.forget(workspaceId, documentId)
+      const mended = await mendDocument({ db, bus, log, clock, audit }, workspaceId, documentId)
+      log.error({ ...of, ...mended }, 'what was done about the document that did not load')
+      // What is sound by the log and yet cannot be compacted stays read-only: trying again would say the same.
+      if (mended.state === 'damaged' || (mended.state === 'sound' && mendedOnce.has(documentId))) return
+      mendedOnce.add(documentId)
+      appender.forget(workspaceId, documentId)
+      snapshots.request(workspaceId, documentId)
     },
   })
   const appender: Appender = new Appender({
@@ -59,7 +69,10 @@ export const changesFeature = ({ db, bus, log, clock, refusals }: ServerContext)
       void bus.publish(commit.workspaceId, eventOf(commit))
       snapshots.note(commit)
     },
+    onCorrupt: (workspaceId, documentId, reason) =>
+      void snapshots.condemn(workspaceId, documentId, reason).catch(onError),
   })
+  void snapshots.resume().catch(onError)
   const digests = new Digests(db)
 
   /** The digest, when the answer reaches as far as the heads do. */

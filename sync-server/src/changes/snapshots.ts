@@ -11,8 +11,8 @@ export interface SnapshotOptions {
   readonly afterChanges?: number
   /** Bytes behind a snapshot after which a document is compacted. Default 64 KiB. */
   readonly afterBytes?: number
-  /** The document was found not to load and takes no more changes. */
-  readonly onCorrupt: (workspaceId: string, documentId: string, reason: string) => void
+  /** The document was found not to load and takes no more changes. Waited for: what mends it. */
+  readonly onCorrupt: (workspaceId: string, documentId: string, reason: string) => void | Promise<void>
   readonly onError: (error: unknown) => void
 }
 
@@ -38,6 +38,21 @@ export class Snapshots {
       if (grown.changes >= this.options.afterChanges || grown.bytes >= this.options.afterBytes)
         this.request(commit.workspaceId, document.id)
     }
+  }
+
+  /** The document's log holds what could not have been admitted: read-only from now on, and mended in its turn. */
+  async condemn(workspaceId: string, documentId: string, reason: string): Promise<void> {
+    await sql`
+      update documents set corrupt = ${reason}
+      where workspace_id = ${workspaceId} and id = ${documentId} and corrupt is null`.execute(this.options.db)
+    this.request(workspaceId, documentId)
+  }
+
+  /** Asks for the documents that were found not to load before this process began. */
+  async resume(): Promise<void> {
+    const { rows } = await sql<{ workspace_id: string; id: string }>`
+      select workspace_id, id from documents where corrupt is not null`.execute(this.options.db)
+    for (const { workspace_id, id } of rows) this.request(workspace_id, id)
   }
 
   request(workspaceId: string, documentId: string): void {
@@ -77,7 +92,12 @@ export class Snapshots {
     const { db, trial } = this.options
     const [document] = await readDocuments(db, workspaceId, [documentId])
     // A draft is its own few changes on its base: there is nothing to compact, and its base's history is not copied.
-    if (!document || document.corrupt !== null || document.base !== null) return
+    if (!document) return
+    if (document.corrupt !== null) {
+      await this.options.onCorrupt(workspaceId, documentId, document.corrupt)
+      return
+    }
+    if (document.base !== null || document.heads.length === 0) return
     const result = await trial.snapshot({
       id: documentId,
       heads: document.heads,
@@ -87,14 +107,16 @@ export class Snapshots {
       await sql`
         update documents set corrupt = ${result.failed}
         where workspace_id = ${workspaceId} and id = ${documentId}`.execute(db)
-      this.options.onCorrupt(workspaceId, documentId, result.failed)
+      await this.options.onCorrupt(workspaceId, documentId, result.failed)
       return
     }
-    // A newer one by another server stays.
+    // A newer one by another server stays; one that was made while changes were taken out is not kept.
     await sql`
       update documents set snapshot = ${Buffer.from(result.bytes)}, snapshot_seq = ${document.seq}, snapshot_at = now()
-      where workspace_id = ${workspaceId} and id = ${documentId} and snapshot_seq < ${document.seq}`.execute(
-      db,
-    )
+      where workspace_id = ${workspaceId} and id = ${documentId} and snapshot_seq < ${document.seq}
+        and not exists (
+          select 1 from log_records where workspace_id = ${workspaceId} and document_id = ${documentId}
+            and record = 'void' and seq > ${document.seq}
+        )`.execute(db)
   }
 }

@@ -108,9 +108,11 @@ export interface StoredChange {
   readonly hash: string
   readonly authorId: string
   readonly bytes: Uint8Array
+  /** `voided`: a change that a void record took out; `void`: such a record. */
+  readonly state: 'counts' | 'voided' | 'void'
 }
 
-/** Changes of these documents with `after` < seq <= `upTo`, in order. */
+/** Records of these documents with `after` < seq <= `upTo`, in order: changes, those that are voided too, and void records. */
 export async function readDocumentChanges(
   db: Executor,
   workspaceId: string,
@@ -124,8 +126,11 @@ export async function readDocumentChanges(
     hash: string
     author_id: string
     bytes: Uint8Array
+    record: string
+    voided: boolean
   }>`
-    select seq, document_id, encode(hash, 'hex') as hash, author_id, bytes from changes
+    select seq, document_id, encode(hash, 'hex') as hash, author_id, bytes, record, void_seq is not null as voided
+    from log_records
     where workspace_id = ${workspaceId} and document_id = any(${ids}::uuid[])
       and seq > ${after} and seq <= ${upTo}
     order by seq`.execute(db)
@@ -135,6 +140,7 @@ export async function readDocumentChanges(
     hash: row.hash,
     authorId: row.author_id,
     bytes: row.bytes,
+    state: row.record === 'void' ? 'void' : row.voided ? 'voided' : 'counts',
   }))
 }
 

@@ -46,7 +46,9 @@ export class WorkspaceLane {
   constructor(workspaceId: string, options: Required<AppenderOptions>) {
     this.workspaceId = workspaceId
     this.options = options
-    this.documents = new OpenDocuments(workspaceId, options.maxIndexedOps)
+    this.documents = new OpenDocuments(workspaceId, options.maxIndexedOps, (documentId, reason) =>
+      options.onCorrupt(workspaceId, documentId, reason),
+    )
     const actors = new Map<string, string>()
     this.checker = new Checker(workspaceId, options, this.documents, actors)
     this.queue = new CommitQueue(

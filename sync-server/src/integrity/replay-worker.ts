@@ -10,24 +10,40 @@ import type { BadChange, LoggedChange, Replayed, ReplayReply, ReplayRequest } fr
 /** The other side of `Replayer`: one document, rebuilt change by change. It is killed when a step fails. */
 type Handle = ReturnType<typeof Automerge.getBackend>
 
-const fresh = () => ({ index: new DocumentIndex(), handle: Automerge.getBackend(Automerge.init()) as Handle })
-let open = fresh()
+const fresh = (draft: boolean, structure: boolean) => ({
+  draft,
+  structure,
+  index: new DocumentIndex(),
+  handle: Automerge.getBackend(Automerge.init()) as Handle,
+  /** Heads of a draft's own changes. */
+  ownHeads: new Set<string>(),
+})
+let open = fresh(false, true)
 let versions: VersionReader | null = null
 
-function begin(): void {
+function begin(draft: boolean, structure: boolean): void {
   open.handle.free()
   versions?.free()
   versions = null
-  open = fresh()
+  open = fresh(draft, structure)
 }
 
 /** Admits the changes again by their causal past, and applies those that are what they were. */
 function take(changes: readonly LoggedChange[]): BadChange[] {
   const bad: BadChange[] = []
   const good: Uint8Array[] = []
-  for (const { seq, hash, bytes } of changes) {
+  for (const { seq, hash, own, bytes } of changes) {
     const wrong = (problem: BadChange['problem'], reason: string): void =>
       void bad.push({ seq, hash, problem, reason })
+    // What was merged is in the log of the draft and of its base.
+    if (open.index.has(hash)) {
+      if (own) open.ownHeads.add(hash)
+      continue
+    }
+    if (!open.structure) {
+      good.push(bytes)
+      continue
+    }
     const decoded = decodeChangeBytes(bytes)
     if (!decoded.ok) {
       wrong('damaged', decoded.refusal.reason)
@@ -45,6 +61,9 @@ function take(changes: readonly LoggedChange[]): BadChange[] {
     }
     open.index.add(checked.change)
     good.push(bytes)
+    if (!own) continue
+    for (const dep of decoded.change.deps) open.ownHeads.delete(dep)
+    open.ownHeads.add(hash)
   }
   if (good.length > 0) open.handle.applyChanges(good)
   return bad
@@ -67,13 +86,20 @@ function compareSnapshot(bytes: Uint8Array): string | null {
 
 function end(compact: boolean): Replayed['end'] {
   const heads = open.handle.getHeads().toSorted()
-  if (!same(heads, open.index.headHashes)) throw new Error('Automerge has other heads than the log')
-  if (heads.length === 0) return { heads, bytes: null }
+  if (open.structure && !same(heads, open.index.headHashes))
+    throw new Error('Automerge has other heads than the log')
+  if (open.handle.getMissingDeps().length > 0) throw new Error('changes are missing')
+  if (heads.length === 0) return { heads, title: '', bytes: null }
   const saved = open.handle.saveAndVerify()
   const again = Automerge.load<PipelineDoc>(saved)
   if (!same(Automerge.getHeads(again), heads)) throw new Error('the saved document has other heads')
   versions = new VersionReader(again)
-  return { heads, bytes: compact ? saved : null }
+  const name: unknown = open.handle.get('_root', 'name')
+  return {
+    heads: open.draft ? [...open.ownHeads].sort() : heads,
+    title: typeof name === 'string' ? name.slice(0, 200) : '',
+    bytes: compact ? saved : null,
+  }
 }
 
 /**
@@ -121,7 +147,7 @@ class VersionReader {
 function answer(request: ReplayRequest): Replayed[ReplayRequest['kind']] {
   switch (request.kind) {
     case 'begin':
-      begin()
+      begin(request.draft, request.structure)
       return null
     case 'changes':
       return take(request.changes)

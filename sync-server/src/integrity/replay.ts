@@ -5,6 +5,8 @@ import type { VersionContent } from '../versions/at-heads.ts'
 export interface LoggedChange {
   readonly seq: number
   readonly hash: string
+  /** False for a change of the base that a draft builds on. */
+  readonly own: boolean
   readonly bytes: Uint8Array
 }
 
@@ -23,8 +25,8 @@ export interface BadChange {
 
 export type ReplayRequest = { readonly id: number } & ReplayStep
 export type ReplayStep =
-  /** Forgets the document before. */
-  | { readonly kind: 'begin' }
+  /** Forgets the document before. With `structure` every change is admitted again; else Automerge alone decides. */
+  | { readonly kind: 'begin'; readonly draft: boolean; readonly structure: boolean }
   | { readonly kind: 'changes'; readonly changes: readonly LoggedChange[] }
   /** Whether compacted bytes are the document as it stands now. */
   | { readonly kind: 'snapshot'; readonly bytes: Uint8Array }
@@ -37,7 +39,11 @@ export interface Replayed {
   readonly changes: readonly BadChange[]
   /** Null when it is; else why not. */
   readonly snapshot: string | null
-  readonly end: { readonly heads: readonly string[]; readonly bytes: Uint8Array | null }
+  readonly end: {
+    readonly heads: readonly string[]
+    readonly title: string
+    readonly bytes: Uint8Array | null
+  }
   readonly version: VersionContent
 }
 

@@ -1,3 +1,4 @@
+import { sha256Hex } from '@pluto-duck/crdt-model'
 import { sql } from 'kysely'
 import type { Executor } from '../changes/store.ts'
 import { type Finding, type FindingCode, finding } from './finding.ts'
@@ -7,6 +8,8 @@ import type { BadChange, Replayer } from './replay.ts'
 /** The record of a document, as it stands beside its changes. */
 export interface DocumentRecord {
   readonly id: string
+  /** Of a draft, the document that it forks. */
+  readonly base: string | null
   readonly heads: readonly string[]
   readonly created_seq: number
   readonly seq: number
@@ -53,14 +56,16 @@ export async function verifyDocument(
   const found = (code: FindingCode, object: string, message: string): void =>
     void findings.push(finding(code, workspaceId, object, message))
   const totals = { changes: 0, bytes: 0, versions: 0 }
-  let first = 0
-  let last = 0
   const unloadable = (reason: string): Rebuilt => {
     found('document.unloadable', `document ${id}`, `It cannot be rebuilt: ${reason}`)
     return { findings, ...totals, truth: null }
   }
 
-  const begun = await replayer.step<'begin'>({ kind: 'begin' })
+  const begun = await replayer.step<'begin'>({
+    kind: 'begin',
+    draft: record.base !== null,
+    structure: true,
+  })
   if (!begun.ok) return unloadable(begun.reason)
   const bad: BadChange[] = []
   let snapshotChecked = !record.has_snapshot
@@ -82,15 +87,14 @@ export async function verifyDocument(
     return null
   }
 
-  for await (const page of documentPages(db, workspaceId, id, record.snapshot_seq)) {
-    first ||= page[0]!.seq
+  for await (const page of documentPages(db, workspaceId, record, record.snapshot_seq)) {
+    const own = page.filter(change => change.own)
     if (!snapshotChecked && page[0]!.seq > record.snapshot_seq) {
       const died = await checkSnapshot()
       if (died !== null) return unloadable(died)
     }
-    last = page.at(-1)!.seq
-    totals.changes += page.length
-    for (const change of page) totals.bytes += change.bytes.length
+    totals.changes += own.length
+    for (const change of own) totals.bytes += change.bytes.length
     const taken = await replayer.step<'changes'>({ kind: 'changes', changes: page })
     if (!taken.ok) return unloadable(taken.reason)
     bad.push(...taken.value)
@@ -116,18 +120,31 @@ export async function verifyDocument(
       `document ${id}`,
       `Its record says the heads ${short(record.heads)}, its changes say ${short(heads)}.`,
     )
-  if (record.seq !== last || record.created_seq !== first)
+  const span = await ownSpan(db, workspaceId, id)
+  if (record.seq !== span.last || record.created_seq !== span.first)
     found(
       'document.seq',
       `document ${id}`,
-      `Its record says changes ${record.created_seq} to ${record.seq}, the log has ${first} to ${last}.`,
+      `Its record says records ${record.created_seq} to ${record.seq}, the log has ${span.first} to ${span.last}.`,
     )
   totals.versions = await verifyVersions(db, replayer, workspaceId, id, findings)
   return {
     findings,
     ...totals,
-    truth: { heads, createdSeq: first, seq: last, snapshot: ended.value.bytes },
+    truth: { heads, createdSeq: span.first, seq: span.last, snapshot: ended.value.bytes },
   }
+}
+
+/** The numbers of a document's first and last record, those that were taken out included. */
+async function ownSpan(
+  db: Executor,
+  workspaceId: string,
+  id: string,
+): Promise<{ first: number; last: number }> {
+  const { rows } = await sql<{ first: string | null; last: string | null }>`
+    select min(seq) as first, max(seq) as last from log_records
+    where workspace_id = ${workspaceId} and document_id = ${id}`.execute(db)
+  return { first: Number(rows[0]?.first ?? 0), last: Number(rows[0]?.last ?? 0) }
 }
 
 async function verifyVersions(
@@ -152,11 +169,22 @@ async function verifyVersions(
       heads: string[]
       definition: string
       files: Record<string, string>
+      purged: boolean
+      voided: boolean
     }>`
-      select content_hash, heads, definition, files from versions
+      select content_hash, heads, definition, files, purged, exists (
+        select 1 from log_records l where l.workspace_id = v.workspace_id and l.document_id = v.pipeline_id
+          and l.void_seq is not null and encode(l.hash, 'hex') = any (v.heads)
+      ) as voided from versions v
       where pipeline_id = ${pipelineId} and number = ${number}`.execute(db)
     const [row] = rows
-    if (!row) continue
+    // Of a purged one only the hash is left.
+    if (!row || row.purged) continue
+    if (row.voided) {
+      if (sha256Hex(row.definition) !== row.content_hash)
+        found('version.content', 'Its stored content is not the one that its hash was made of.')
+      continue
+    }
     const made = await replayer.step<'version'>({ kind: 'version', heads: row.heads })
     if (!made.ok) found('version.heads', `It cannot be made again: ${made.reason}`)
     else if (made.value.status !== 'ok')

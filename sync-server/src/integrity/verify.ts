@@ -100,7 +100,7 @@ async function workspaces(db: Executor, only: string | undefined): Promise<strin
 async function* records(db: Executor, workspaceId: string): AsyncGenerator<DocumentRecord> {
   for (let after = '00000000-0000-0000-0000-000000000000'; ; ) {
     const { rows } = await sql<DocumentRecord>`
-      select id, heads, created_seq, seq, snapshot_seq, snapshot is not null as has_snapshot, corrupt from documents
+      select id, base, heads, created_seq, seq, snapshot_seq, snapshot is not null as has_snapshot, corrupt from documents
       where workspace_id = ${workspaceId} and id > ${after} order by id limit ${DOCUMENTS}`.execute(db)
     for (const row of rows)
       yield {
@@ -120,7 +120,7 @@ async function verifyNumbers(db: Executor, workspaceId: string): Promise<Finding
   const findings: Finding[] = []
   const gaps = await sql<{ seq: string; before: string }>`
     select seq, before from (
-      select seq, lag(seq, 1, 0::bigint) over (order by seq) as before from changes where workspace_id = ${workspaceId}
+      select seq, lag(seq, 1, 0::bigint) over (order by seq) as before from log_records where workspace_id = ${workspaceId}
     ) as numbered where seq <> before + 1 order by seq limit 20`.execute(db)
   for (const { seq, before } of gaps.rows)
     findings.push(
@@ -133,7 +133,7 @@ async function verifyNumbers(db: Executor, workspaceId: string): Promise<Finding
     )
   const counter = await sql<{ counter: string | null; last: string | null }>`
     select (select seq from workspace_counters where workspace_id = ${workspaceId}) as counter,
-      (select max(seq) from changes where workspace_id = ${workspaceId}) as last`.execute(db)
+      (select max(seq) from log_records where workspace_id = ${workspaceId}) as last`.execute(db)
   const { counter: at, last } = counter.rows[0]!
   if (Number(at ?? 0) !== Number(last ?? 0))
     findings.push(
@@ -145,7 +145,7 @@ async function verifyNumbers(db: Executor, workspaceId: string): Promise<Finding
       ),
     )
   const orphans = await sql<{ document_id: string; changes: string }>`
-    select c.document_id, count(*) as changes from changes c
+    select c.document_id, count(*) as changes from log_records c
     left join documents d on d.workspace_id = c.workspace_id and d.id = c.document_id
     where c.workspace_id = ${workspaceId} and d.id is null group by c.document_id limit 20`.execute(db)
   for (const { document_id, changes } of orphans.rows)
@@ -188,7 +188,7 @@ async function mend(
       snapshot_seq = case when ${snapshot}::bytea is null then snapshot_seq else ${truth.seq} end,
       snapshot_at = now()
     where workspace_id = ${workspaceId} and id = ${record.id} and seq = ${record.seq}
-      and ${truth.seq} = (select max(seq) from changes where workspace_id = ${workspaceId} and document_id = ${record.id})
+      and ${truth.seq} = (select max(seq) from log_records where workspace_id = ${workspaceId} and document_id = ${record.id})
     returning id`.execute(db)
   return rows.length === 1
 }

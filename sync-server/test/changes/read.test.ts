@@ -93,7 +93,7 @@ describe('reading', () => {
     const snapshots = new Snapshots({
       db: log.db,
       trial,
-      onCorrupt: (_, documentId) => corrupt.push(documentId),
+      onCorrupt: (_, documentId) => void corrupt.push(documentId),
       onError: error => {
         throw error
       },
