@@ -270,6 +270,7 @@ export class Checker {
           {
             id: document.id,
             heads: headsAfter(before.heads, earlier),
+            untold: document.untold ?? [],
             load: async () =>
               Buffer.concat([
                 ...(document.base === null
@@ -281,6 +282,7 @@ export class Checker {
           },
           batch,
         )
+        document.untold = []
         before.title = verdict.title ?? before.title
         passed.titles.set(document.id, before.title)
         verdict.failures.forEach((failure, i) => {

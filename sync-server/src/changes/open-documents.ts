@@ -41,6 +41,8 @@ export interface OpenDocument {
   baseSeq: number
   /** The log's number up to which everything that other servers appended to it is in the index. */
   upTo: number
+  /** Changes that came into the index from the log since its last trial; null when they are too many to be told. */
+  untold: Uint8Array[] | null
 }
 
 /** A document's heads as the log has them: of a draft those of its own changes, which say everything that it builds on. */
@@ -53,6 +55,15 @@ export function own(document: OpenDocument, hash: string, deps: readonly string[
   if (document.base === null) return
   for (const dep of deps) document.ownHeads.delete(dep)
   document.ownHeads.add(hash)
+}
+
+/** Bytes of changes that are kept to be told to a trial: with more it reads the document anew. */
+const UNTOLD_BYTES = 256 * 1024
+
+function tell(document: OpenDocument, bytes: Uint8Array): void {
+  document.untold?.push(bytes)
+  const size = document.untold?.reduce((sum, one) => sum + one.length, 0) ?? 0
+  if (size > UNTOLD_BYTES) document.untold = null
 }
 
 export type Found = OpenDocument | 'foreign' | 'new'
@@ -122,6 +133,8 @@ export class OpenDocuments {
       this.learn(this.open.get(change.documentId)!, change)
     for (const document of found.values())
       if (typeof document === 'object') await this.inherit(db, document, 0, seq)
+    // Its first trial loads it.
+    for (const row of ofLog) this.open.get(row.id)!.untold = []
     const missing = unknown.filter(id => !found.has(id))
     const elsewhere = missing.length === 0 ? new Set() : await readForeignIds(db, this.workspaceId, missing)
     for (const id of missing) found.set(id, elsewhere.has(id) ? 'foreign' : 'new')
@@ -205,6 +218,7 @@ export class OpenDocuments {
       ownHeads: new Set(),
       baseSeq: 0,
       upTo,
+      untold: [],
     }
     this.open.set(row.id, document)
     return document
@@ -248,6 +262,7 @@ export class OpenDocuments {
       return
     }
     document.index.add(checked.change)
+    tell(document, change.bytes)
     if (change.documentId !== document.id) return
     own(document, change.hash, checked.change.deps, change.authorId)
     document.comments?.add(decodeChange(change.bytes))

@@ -66,4 +66,53 @@ describe('the trial', () => {
     ])
     await hasty.close()
   })
+
+  it('[ADM16] nobody waits for a worker that is slow with another document', async () => {
+    const pool = new Trial({ workers: 1, slowMs: 50, timeoutMs: 60_000 })
+    const history = honestHistory(new Dice(5), 5)
+    // Loading is part of a document's turn at its worker: this one's takes until it is released.
+    const reached = Promise.withResolvers<void>()
+    const release = Promise.withResolvers<void>()
+    const slow = pool.try(
+      {
+        ...at('slow', history.slice(0, 1)),
+        load: async () => {
+          reached.resolve()
+          await release.promise
+          return Buffer.concat(history.slice(0, 1))
+        },
+      },
+      history.slice(1, 2).map(tried),
+    )
+    await reached.promise
+    expect(await failures(pool, at('quick', []), history.map(tried))).toEqual(history.map(() => null))
+    release.resolve()
+    expect((await slow).failures).toEqual([null])
+    await pool.close()
+  })
+
+  it('[ADM16] a failure of one document reaches no other that waits for the same worker', async () => {
+    const pool = new Trial({ workers: 1 })
+    const history = honestHistory(new Dice(6), 8)
+    const bad = poison(history, '66'.repeat(16))
+    const all = await Promise.all([
+      failures(pool, at('g', history), [tried(bad)]),
+      ...Array.from({ length: 5 }, (_, i) => failures(pool, at(`h${i}`, []), history.map(tried))),
+    ])
+    expect(all[0]).toEqual([expect.any(String)])
+    for (const others of all.slice(1)) expect(others).toEqual(history.map(() => null))
+    await pool.close()
+  })
+
+  it('[ADM13] a worker that has a document takes what came to the log meanwhile, without the whole', async () => {
+    const pool = new Trial({ workers: 1 })
+    const history = honestHistory(new Dice(7), 12)
+    const never = async (): Promise<Uint8Array> => {
+      throw new Error('it was read anew')
+    }
+    await failures(pool, at('i', []), history.slice(0, 4).map(tried))
+    const later = { ...at('i', history.slice(0, 8)), load: never, untold: history.slice(4, 8) }
+    expect(await failures(pool, later, history.slice(8).map(tried))).toEqual(history.slice(8).map(() => null))
+    await pool.close()
+  })
 })
