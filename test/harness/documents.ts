@@ -38,6 +38,17 @@ export class DocumentView<D> {
     return Automerge.getHeads(this.#doc).toSorted()
   }
 
+  /** Makes one change for each edit and hands all of them over at once; resolves when the host has them durably on disk. */
+  async editAll(edits: readonly ((doc: Automerge.Doc<D>) => Automerge.Doc<D>)[]): Promise<void> {
+    const changes = edits.flatMap(edit => {
+      const before = this.#doc
+      this.#doc = edit(before)
+      const change = this.#doc === before ? undefined : Automerge.getLastLocalChange(this.#doc)
+      return change ? [Buffer.from(change).toString('base64')] : []
+    })
+    await this.#device.session.value('document.append', { document_id: this.id, changes })
+  }
+
   /** Edits and resolves when the host has it durably on disk; the new change's hash, or null when nothing changed. */
   async edit(edit: (doc: Automerge.Doc<D>) => Automerge.Doc<D>): Promise<string | null> {
     const before = this.#doc
