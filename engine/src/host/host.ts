@@ -108,6 +108,8 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
     let workspace: OpenWorkspace | null = null
     const publisher = await Publisher.open({
       state,
+      clock,
+      onError: error => log.warn({ code: error.code }, 'the state of a publish could not be stored'),
       send: async request => {
         const connected = wire()
         if (!connected) throw new AppError('server.unreachable', 'No server is set.')

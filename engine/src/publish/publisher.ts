@@ -1,6 +1,7 @@
 import { type AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type VersionSummary, versionSummary } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
+import type { Clock } from '../clock.ts'
 import type { State } from '../state/index.ts'
 import {
   IDLE,
@@ -15,6 +16,7 @@ import {
 
 export interface PublisherParts {
   readonly state: State
+  readonly clock: Clock
   /** `POST /v1/pipelines`. Throws the server's typed error, or `server.unreachable`. */
   readonly send: (
     request: PublishRequest,
@@ -23,10 +25,13 @@ export interface PublisherParts {
   readonly sync: () => void
   /** A version came into being, or something waits for a person. */
   readonly onChange: (pipelineId: string, state: PublishState) => void
+  /** What follows from a reply could not be stored; it is asked again. */
+  readonly onError: (error: AppError) => void
 }
 
 /** How long `publish` waits for the outcome before it answers that it is queued. */
 const WAIT_MS = 15_000
+const STEP_MS = 500
 
 /**
  * Carries the publish machine out: stores each state before its effects, so a process killed at any point goes on from what it
@@ -59,7 +64,8 @@ export class Publisher {
   async publish(request: PublishRequest, connected: () => boolean): Promise<PublishState> {
     const { pipeline_id, workspace_id, version_id } = request
     await this.#event(pipeline_id, workspace_id, { kind: 'requested', request })
-    const until = Date.now() + WAIT_MS
+    // Counted by sleeping: the time of day may jump.
+    let left = WAIT_MS
     for (;;) {
       const state = this.of(pipeline_id)
       const settled = state.state === 'published' || state.state === 'needs_you'
@@ -69,8 +75,8 @@ export class Publisher {
           await this.dismiss(pipeline_id)
         return state
       }
-      if (state.state === 'idle' || !connected() || Date.now() > until) return state
-      await this.#changed(Math.min(500, until - Date.now()))
+      if (state.state === 'idle' || !connected() || left <= 0) return state
+      if (!(await this.#changed(STEP_MS))) left -= STEP_MS
     }
   }
 
@@ -82,7 +88,7 @@ export class Publisher {
   ready(workspaceId: string): void {
     for (const [pipelineId, held] of this.#states) {
       if (held.workspaceId !== workspaceId || held.state.state !== 'queued') continue
-      void this.#event(pipelineId, workspaceId, { kind: 'ready' })
+      this.#soon(pipelineId, workspaceId, { kind: 'ready' })
     }
   }
 
@@ -141,10 +147,18 @@ export class Publisher {
     if (effect.do === 'sync') return this.#parts.sync()
     const reply = await this.#send(effect.request)
     // Not awaited: it is queued behind the event that this is part of.
-    void this.#event(pipelineId, workspaceId, {
-      kind: 'replied',
-      versionId: effect.request.version_id,
-      reply,
+    this.#soon(pipelineId, workspaceId, { kind: 'replied', versionId: effect.request.version_id, reply })
+  }
+
+  /**
+   * An event that nobody waits for. When the disk does not take what follows from it, it did not happen: a request whose
+   * reply could not be kept counts as unanswered, and is sent again.
+   */
+  #soon(pipelineId: string, workspaceId: string, event: PublishEvent): void {
+    this.#event(pipelineId, workspaceId, event).catch((error: unknown) => {
+      const { state } = step(this.of(pipelineId), { kind: 'restarted' })
+      this.#states.set(pipelineId, { workspaceId, state })
+      this.#parts.onError(toAppError(error))
     })
   }
 
@@ -156,16 +170,14 @@ export class Publisher {
     }
   }
 
-  #changed(ms: number): Promise<void> {
-    return new Promise(resolve => {
-      const done = () => {
-        clearTimeout(timer)
-        this.#waiters.delete(done)
-        resolve()
-      }
-      const timer = setTimeout(done, Math.max(1, ms))
-      this.#waiters.add(done)
-    })
+  /** Until a state changes, at most so long; false when none did. */
+  async #changed(ms: number): Promise<boolean> {
+    const changed = new AbortController()
+    const wake = () => changed.abort()
+    this.#waiters.add(wake)
+    await this.#parts.clock.sleep(ms, changed.signal)
+    this.#waiters.delete(wake)
+    return changed.signal.aborted
   }
 }
 

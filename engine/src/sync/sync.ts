@@ -85,6 +85,8 @@ export class Sync {
   #noDigest = false
   #healed = 0
   #failures = 0
+  /** The connection was lost, or the program was away, since the outbox was told so. */
+  #apart = true
   #error: AppError | null = null
   #diverged: string[] = []
   #batch = 500
@@ -208,6 +210,7 @@ export class Sync {
     while (!this.#stop.signal.aborted) {
       try {
         if (this.#signedIn) this.#signedIn = await this.#o.signedIn()
+        await this.#unlive()
         await this.#takeArrived()
         const wasFailing = this.#failures > 0
         await this.#act()
@@ -291,7 +294,10 @@ export class Sync {
       return
     }
     this.#failures++
-    await this.#o.documents.unlive(this.#o.workspaceId)
+    this.#apart = true
+    await this.#unlive().catch((cause: unknown) =>
+      this.#o.log('warn', 'the outbox could not be written', { code: toAppError(cause).code }),
+    )
     this.#o.log('warn', 'sync failed', { code: error.code, failures: this.#failures })
     this.#tell()
     const asked = Number(error.details?.retry_after_s ?? 0) * 1_000
@@ -518,6 +524,13 @@ export class Sync {
     this.#news({ kind: 'live', event })
   }
 
+  /** Before anything is sent again: what waits since a failure was not written beside the others. A full disk may need a second try. */
+  async #unlive(): Promise<void> {
+    if (!this.#apart) return
+    await this.#o.documents.unlive(this.#o.workspaceId)
+    this.#apart = false
+  }
+
   /** `urgent` also ends the waiting after a failure. */
   #rouse(urgent = false): void {
     if (urgent) this.#urgent = true
@@ -539,7 +552,11 @@ export class Sync {
 
   /** The waiting after a failure: typing does not shorten it, a person's wish does. */
   async #backOff(ms: number): Promise<void> {
-    if (this.#urgent) return
+    if (this.#urgent) {
+      // Once: a wish is no reason to fail in a circle.
+      this.#urgent = false
+      return
+    }
     this.#backingOff = true
     this.#wake = new AbortController()
     await this.#o.clock.sleep(ms, AbortSignal.any([this.#wake.signal, this.#stop.signal]))

@@ -44,8 +44,10 @@ export const createDatabase = async (
     application_name: 'pluto-server',
     types,
   })
-  // An idle connection that breaks (Postgres restarted) is dropped by the pool; unhandled, the event would end the process.
-  pool.on('error', onError)
+  // A connection that breaks (Postgres restarted) is dropped; unhandled, either event would end the process. The pool tells only
+  // of idle ones: one that breaks between two statements of a transaction says so itself (DB7).
+  pool.on('connect', client => client.on('error', onError))
+  pool.on('error', () => {})
   const db = new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
   const ping = async (): Promise<void> => {
     try {

@@ -1,0 +1,199 @@
+import * as A from '@automerge/automerge'
+import { canonicalJson, contentHash, type PipelineDoc, pipelineFromDoc } from '@pluto-duck/crdt-model'
+import type { SimDevice } from './device.ts'
+import type { World } from './simulate.ts'
+
+interface LogRow {
+  readonly seq: string
+  readonly document_id: string
+  readonly hash: string
+  readonly actor: string
+  readonly device_id: string
+  readonly kind: string
+  readonly bytes: Uint8Array
+}
+
+/** Looks at the rules of SPEC.md; throws with what does not hold. Answers the number of changes in the log. */
+export async function check(world: World): Promise<number> {
+  const { cluster, workspaceId, network } = world
+  const { rows: log } = await cluster.sql.query<LogRow>(
+    `select c.seq, c.document_id, encode(c.hash, 'hex') as hash, c.actor, c.device_id, d.kind, c.bytes
+     from changes c join documents d on d.workspace_id = c.workspace_id and d.id = c.document_id
+     where c.workspace_id = $1 order by c.seq`,
+    [workspaceId],
+  )
+  const wrong: string[] = []
+  const must = (holds: boolean, what: string): void => {
+    if (!holds) wrong.push(what)
+  }
+
+  // SIM2: numbered without gaps, each change once.
+  const { rows: counters } = await cluster.sql.query(
+    'select seq from workspace_counters where workspace_id = $1',
+    [workspaceId],
+  )
+  must(
+    Number(counters[0]?.seq ?? 0) === log.length,
+    `the counter is ${counters[0]?.seq}, the log has ${log.length}`,
+  )
+  for (const [i, row] of log.entries())
+    must(Number(row.seq) === i + 1, `seq ${row.seq} is the ${i + 1}th of the log`)
+  const places = new Map<string, number>()
+  for (const row of log) {
+    must(!places.has(row.hash) || row.kind === 'comments', `${row.hash} is in the log twice`)
+    places.set(row.hash, Number(row.seq))
+  }
+  for (const [hash, seq] of network.said.stored)
+    must(places.get(hash) === seq, `${hash} was said to be stored as ${seq}, and is ${places.get(hash)}`)
+  const actors = new Map<string, string>()
+  for (const { actor, device_id } of log) {
+    const known = actors.get(actor)
+    // The first change of comments is everybody's.
+    must(
+      known === undefined || known === device_id || isGenesis(log, actor),
+      `the actor ${actor} wrote from two devices`,
+    )
+    actors.set(actor, device_id)
+  }
+
+  const documents = rebuild(log)
+  try {
+    const { rows: heads } = await cluster.sql.query<{ id: string; heads: string[] }>(
+      'select id, heads from documents where workspace_id = $1 and seq > 0',
+      [workspaceId],
+    )
+    for (const { id, heads: there } of heads)
+      must(same(there, headsOf(documents.get(id))), `the server's heads of ${id} are not those of its log`)
+    for (const device of world.devices)
+      wrong.push(...(await checkDevice(device, world.isAllowed(device), documents, places)))
+    wrong.push(...(await checkVersions(world, documents)))
+    if (wrong.length === 0) wrong.push(...(await checkNewDevice(world, documents)))
+  } finally {
+    for (const doc of documents.values()) A.free(doc)
+  }
+  if (wrong.length > 0) throw new Error(wrong.slice(0, 20).join('\n'))
+  return log.length
+}
+
+const isGenesis = (log: readonly LogRow[], actor: string): boolean =>
+  log.filter(row => row.actor === actor).length === 1
+
+const headsOf = (doc: A.Doc<unknown> | undefined): string[] => (doc ? A.getHeads(doc) : [])
+const same = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.toSorted().join() === b.toSorted().join()
+const contentOf = (doc: A.Doc<unknown>): string => JSON.stringify(A.toJS(doc))
+
+function rebuild(log: readonly LogRow[]): Map<string, A.Doc<unknown>> {
+  const bytes = new Map<string, Uint8Array[]>()
+  for (const row of log) {
+    const list = bytes.get(row.document_id) ?? []
+    bytes.set(row.document_id, list)
+    list.push(row.bytes)
+  }
+  return new Map([...bytes].map(([id, list]) => [id, A.applyChanges(A.init<unknown>(), list)[0]]))
+}
+
+/** SIM1, SIM3, SIM4, SIM6. */
+async function checkDevice(
+  device: SimDevice,
+  allowed: boolean,
+  log: ReadonlyMap<string, A.Doc<unknown>>,
+  places: ReadonlyMap<string, number>,
+): Promise<string[]> {
+  const wrong: string[] = []
+  const { documents } = device.running
+  const list = documents.list(device.workspaceId)
+  if (allowed) {
+    if (
+      !same(
+        list.map(info => info.documentId),
+        [...log.keys()],
+      )
+    )
+      wrong.push(`${device.name} has other documents than the log`)
+    for (const info of list) {
+      const there = log.get(info.documentId)
+      if (!there) continue
+      const [heads, content] = await documents.read<[string[], string], unknown>(info.documentId, doc => [
+        A.getHeads(doc),
+        contentOf(doc),
+      ])
+      if (!same(heads, A.getHeads(there)) || !same(info.heads, heads))
+        wrong.push(`${device.name} has other heads of ${info.documentId} than the log`)
+      else if (content !== contentOf(there))
+        wrong.push(`${device.name} shows another content of ${info.documentId} under equal heads`)
+    }
+    if (documents.waiting({ workspaceId: device.workspaceId }) > 0)
+      wrong.push(`${device.name} has changes that wait`)
+  }
+
+  const drafts: A.Doc<unknown>[] = []
+  for (const { draftId, code } of await documents.drafts(device.workspaceId)) {
+    if (code !== 'permission') wrong.push(`${device.name} has a draft of code ${code}`)
+    drafts.push(A.load((await documents.draft(draftId)).bytes))
+  }
+  for (const { documentId, hash } of device.acknowledged) {
+    if (places.has(hash) || device.settledByPerson.has(hash)) continue
+    if (drafts.some(draft => A.hasHeads(draft, [hash]))) continue
+    const here =
+      documents.has(documentId) &&
+      (await documents.read<boolean, unknown>(documentId, doc => A.hasHeads(doc, [hash])))
+    if (here && !allowed) continue
+    wrong.push(
+      `${device.name} acknowledged ${hash} of ${documentId}: it is neither in the log nor in a draft${here ? ', and still here' : ''}`,
+    )
+  }
+  for (const draft of drafts) A.free(draft)
+  return wrong
+}
+
+/** SIM5. */
+async function checkVersions(world: World, log: ReadonlyMap<string, A.Doc<unknown>>): Promise<string[]> {
+  const wrong: string[] = []
+  const { rows } = await world.cluster.sql.query<{
+    id: string
+    pipeline_id: string
+    number: number
+    content_hash: string
+    heads: string[]
+    /** Canonical JSON. */
+    definition: string
+  }>(
+    `select id, pipeline_id, number, content_hash, heads, definition from versions where workspace_id = $1
+     order by pipeline_id, number`,
+    [world.workspaceId],
+  )
+  const counts = new Map<string, number>()
+  for (const row of rows) {
+    const number = (counts.get(row.pipeline_id) ?? 0) + 1
+    counts.set(row.pipeline_id, number)
+    const name = `version ${row.number} of ${row.pipeline_id}`
+    if (row.number !== number) wrong.push(`${name} is the ${number}th`)
+    const doc = log.get(row.pipeline_id)
+    if (!doc || !A.hasHeads(doc, row.heads)) {
+      wrong.push(`the log does not have the heads of ${name}`)
+      continue
+    }
+    const definition = pipelineFromDoc(A.view(doc, row.heads) as A.Doc<PipelineDoc>)
+    if (contentHash(definition) !== row.content_hash) wrong.push(`${name} rebuilds to another hash`)
+    if (canonicalJson(definition) !== row.definition) wrong.push(`${name} rebuilds to another content`)
+  }
+  for (const device of world.devices)
+    for (const { pipelineId, versionId, number } of device.published)
+      if (!rows.some(row => row.id === versionId && row.pipeline_id === pipelineId && row.number === number))
+        wrong.push(`${device.name} was told of version ${number} of ${pipelineId}, which is not there`)
+  return wrong
+}
+
+/** SIM7: a new device gets the same by snapshot. */
+async function checkNewDevice(world: World, log: ReadonlyMap<string, A.Doc<unknown>>): Promise<string[]> {
+  const device = world.device('new', world.owner)
+  try {
+    await device.open()
+    const status = await device.running.sync.now()
+    if (status.state !== 'in_sync') return [`a new device is not in sync: ${JSON.stringify(status)}`]
+    return await checkDevice(device, true, log, new Map())
+  } finally {
+    await device.remove()
+  }
+}

@@ -1,0 +1,301 @@
+import * as A from '@automerge/automerge'
+import {
+  addStep,
+  addThread,
+  type CommentsDoc,
+  commentsDocumentId,
+  createComments,
+  createPipeline,
+  editComments,
+  editMessage,
+  editPipeline,
+  moveStep,
+  type PipelineDoc,
+  removeStep,
+  renameStep,
+  reply,
+  restoreStep,
+  setDescription,
+  setStepSetting,
+  spliceReport,
+  spliceStepSql,
+  updateStepSql,
+} from '@pluto-duck/crdt-model'
+import { newId } from '@pluto-duck/crdt-model/protocol'
+import type { SimDevice } from './device.ts'
+import { short } from './device.ts'
+import { pause } from './network.ts'
+import type { Deed, Plan } from './plan.ts'
+import type { Rng } from './random.ts'
+
+const TEXTS = ['a', 'select 2', ' from orders', '한', '🦆', '\n', '', 'where x > 1']
+const YEAR_MS = 365 * 24 * 3_600_000
+
+/** One deed of the person at a device. What the device acknowledges is noted; what it refuses is nobody's loss. */
+export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: Rng): Promise<void> {
+  if (!device.up) await device.open()
+  const pipelines = device.running.documents.list(device.workspaceId).filter(info => info.kind === 'pipeline')
+  const pipelineId = pipelines.length > 0 ? rng.pick(pipelines).documentId : null
+  switch (deed) {
+    case 'create':
+      if (pipelines.length < 3) await create(device, rng)
+      return
+    case 'type':
+      if (pipelineId) await type(device, pipelineId, rng)
+      return
+    case 'edit':
+      if (pipelineId) await edit(device, pipelineId, rng)
+      return
+    case 'comment':
+    case 'reply':
+    case 'recomment':
+    case 'meddle':
+      if (pipelineId) await comment(device, pipelineId, deed, rng)
+      return
+    case 'publish':
+      if (pipelineId) await publish(device, pipelineId, rng)
+      return
+    case 'restore':
+      if (pipelineId) await restore(device, pipelineId, rng)
+      return
+    case 'apply_draft':
+      await applyDraft(device, rng)
+      return
+    case 'rest':
+      await pause(rng.between(1, 40))
+      return
+    case 'restart':
+      device.say('restarts')
+      await device.close()
+      await pause(rng.between(0, 10))
+      await device.open()
+      return
+    case 'crash':
+      device.crash('at once')
+      return
+    case 'die_soon':
+      device.dieAt = rng.between(1, 30)
+      return
+    case 'pause':
+      device.say('is paused')
+      device.pause(true)
+      later(rng.between(5, 80), () => device.pause(false))
+      return
+    case 'offline':
+      device.say('is offline')
+      device.offline = true
+      later(rng.between(5, 80), () => {
+        device.offline = false
+      })
+      return
+    case 'clock':
+      device.clock.skewMs = Math.round((rng.next() * 2 - 1) * YEAR_MS)
+      device.say(`its clock jumps to ${new Date(device.clock.now()).toISOString()}`)
+      return
+    case 'full_disk':
+      device.say('its disk is full')
+      device.disk = plan.disk
+      later(rng.between(5, 60), () => {
+        device.disk = null
+      })
+  }
+}
+
+/** What ends by itself after a while, also when nobody waits for it. */
+const later = (ms: number, then: () => void): void => {
+  setTimeout(then, ms)
+}
+
+const hashesOf = (doc: A.Doc<unknown>): string[] => A.getChangesMetaSince(doc, []).map(meta => meta.hash)
+
+async function create(device: SimDevice, rng: Rng): Promise<void> {
+  const documentId = newId()
+  const doc = createPipeline({
+    name: `p${rng.between(1, 99)}`,
+    steps: [
+      { id: 'one', name: 'one', sql: 'select 1' },
+      { id: 'two', name: 'two', sql: 'select * from one' },
+    ],
+  })
+  const hashes = hashesOf(doc)
+  device.say(`creates ${short(documentId)}`)
+  const done = await device.attempt('creating', async ({ documents }) => {
+    await documents.create({ documentId, workspaceId: device.workspaceId, kind: 'pipeline', doc })
+    return true
+  })
+  A.free(doc)
+  if (done) device.acknowledge(documentId, hashes)
+}
+
+/** A few keystrokes in an editor; some do not wait for the one before. */
+async function type(device: SimDevice, documentId: string, rng: Rng): Promise<void> {
+  const view = await device.attempt('opening a view', () => device.view(documentId))
+  if (!view) return
+  const count = rng.between(1, 6)
+  const written: Promise<void>[] = []
+  for (let i = 0; i < count && !view.broken; i++) {
+    const act = someEdit(rng)
+    const one = device
+      .attempt('typing', () => view.edit(doc => editPipeline(doc as A.Doc<PipelineDoc>, 'type', act)))
+      .then(hash => {
+        if (hash) device.acknowledge(documentId, [hash])
+      })
+    written.push(one)
+    if (rng.chance(0.5)) await one
+  }
+  await Promise.all(written)
+  if (view.broken && device.up) device.running.views.delete(documentId)
+}
+
+/** An edit by the host itself. */
+async function edit(device: SimDevice, documentId: string, rng: Rng): Promise<void> {
+  const act = someEdit(rng)
+  let hashes: string[] = []
+  const done = await device.attempt('an edit', ({ documents }) =>
+    documents.edit<PipelineDoc>(documentId, doc => {
+      const next = editPipeline(doc, 'edit', act)
+      hashes = A.getChangesMetaSince(next, A.getHeads(doc)).map(meta => meta.hash)
+      return next
+    }),
+  )
+  if (done) device.acknowledge(documentId, hashes)
+}
+
+function someEdit(rng: Rng): (d: PipelineDoc) => void {
+  const what = rng.between(0, 11)
+  const pick = rng.between(0, 20)
+  const text = rng.pick(TEXTS)
+  return d => {
+    const ids = Object.keys(d.steps).sort()
+    const id = ids[pick % ids.length]
+    if (id === undefined) return
+    const length = d.steps[id]!.sql.length
+    const at = Math.min(pick, length)
+    switch (what) {
+      case 0:
+        if (ids.length < 5) addStep(d, { name: `s${pick}`, sql: 'select 1' })
+        return
+      case 1:
+        return updateStepSql(d, id, `select ${pick}`)
+      case 2:
+        return setDescription(d, `${text}${pick}`)
+      case 3:
+        return ids.length > 1 ? removeStep(d, id) : undefined
+      case 4:
+        return restoreStep(d, id)
+      case 5:
+        return moveStep(d, id, pick % 3)
+      case 6:
+        return setStepSetting(d, id, 'materialize', pick % 2 ? 'view' : 'table')
+      case 7:
+        return spliceReport(d, 0, 0, text)
+      case 8:
+        return renameStep(d, id, `n${pick}`)
+      default:
+        return spliceStepSql(d, id, at, Math.min(pick % 3, length - at), text)
+    }
+  }
+}
+
+async function comment(
+  device: SimDevice,
+  pipelineId: string,
+  deed: 'comment' | 'reply' | 'recomment' | 'meddle',
+  rng: Rng,
+): Promise<void> {
+  const about = { subject_kind: 'pipeline', subject_id: pipelineId } as const
+  const documentId = commentsDocumentId(about)
+  const { documents } = device.running
+  if (!documents.has(documentId)) {
+    if (deed !== 'comment') return
+    const doc = createComments(about)
+    const hashes = hashesOf(doc)
+    const made = await device.attempt('beginning comments', async running => {
+      await running.documents.create({
+        documentId,
+        workspaceId: device.workspaceId,
+        kind: 'comments',
+        subject: { kind: 'pipeline', id: pipelineId },
+        doc,
+      })
+      return true
+    })
+    A.free(doc)
+    if (!made) return
+    device.acknowledge(documentId, hashes)
+  }
+  const body = `${device.person.name} says ${rng.between(0, 999)}`
+  const pick = rng.between(0, 50)
+  let hashes: string[] = []
+  const done = await device.attempt('a comment', running =>
+    running.documents.edit<CommentsDoc>(documentId, doc => {
+      const next = editComments(doc, deed, d => {
+        const threads = Object.keys(d.threads).sort()
+        const thread = threads[pick % Math.max(1, threads.length)]
+        if (deed === 'comment' || thread === undefined) {
+          addThread(d, { anchor: { kind: 'subject' }, body })
+          return
+        }
+        if (deed === 'reply') {
+          reply(d, thread, { body })
+          return
+        }
+        // Its author is in the text, as the simulation writes it.
+        const messages = Object.entries(d.threads[thread]!.messages)
+        const own = ([, message]: (typeof messages)[number]) =>
+          String(message.body).startsWith(device.person.name)
+        const some = messages.filter(message => own(message) === (deed === 'recomment'))
+        const chosen = some[pick % Math.max(1, some.length)]
+        if (chosen) editMessage(d, thread, chosen[0], body)
+      })
+      hashes = A.getChangesMetaSince(next, A.getHeads(doc)).map(meta => meta.hash)
+      return next
+    }),
+  )
+  if (done) device.acknowledge(documentId, hashes)
+}
+
+async function publish(device: SimDevice, pipelineId: string, rng: Rng): Promise<void> {
+  const look = rng.chance(0.7)
+  device.say(`publishes ${short(pipelineId)}`)
+  const outcome = await device.attempt('publishing', ({ versions }) => versions.publish(pipelineId, 'm'))
+  if (!outcome) return
+  device.say(`publishing ${short(pipelineId)}: ${outcome.state}`)
+  if (outcome.state === 'marks' && look) {
+    await device.attempt('looking at marks', async ({ marks, versions }) => {
+      for (const mark of outcome.marks) await marks.review(pipelineId, mark.id, true)
+      const second = await versions.publish(pipelineId, 'after looking')
+      device.say(`publishing ${short(pipelineId)} again: ${second.state}`)
+    })
+  } else if (outcome.state === 'moved' && look) {
+    await device.attempt('publishing again', async ({ publisher, versions }) => {
+      await publisher.dismiss(pipelineId)
+      const second = await versions.publish(pipelineId, 'after merging')
+      device.say(`publishing ${short(pipelineId)} again: ${second.state}`)
+    })
+  }
+}
+
+async function restore(device: SimDevice, pipelineId: string, rng: Rng): Promise<void> {
+  const known = await device.attempt('listing versions', ({ cache }) => cache.list(pipelineId))
+  if (!known || known.length === 0) return
+  const { number } = rng.pick(known)
+  const outcome = await device.attempt('restoring', ({ versions }) =>
+    versions.restore(pipelineId, number, ''),
+  )
+  if (outcome) device.say(`restoring ${short(pipelineId)} to ${number}: ${outcome.state}`)
+}
+
+async function applyDraft(device: SimDevice, rng: Rng): Promise<void> {
+  await device.attempt('applying a draft', async ({ documents }) => {
+    const drafts = (await documents.drafts(device.workspaceId)).filter(draft => draft.kind === 'pipeline')
+    if (drafts.length === 0) return
+    const { draftId } = rng.pick(drafts)
+    const { bytes } = await documents.draft(draftId)
+    const doc = A.load(bytes)
+    for (const hash of hashesOf(doc)) device.settledByPerson.add(hash)
+    A.free(doc)
+    await documents.applyDraft(draftId)
+    device.say('applied a draft again')
+  })
+}

@@ -1,0 +1,292 @@
+import * as A from '@automerge/automerge'
+import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
+import { type Role, versionRoutes } from '@pluto-duck/crdt-model/protocol'
+import { Documents } from '../../engine/src/documents/index.ts'
+import { Marks, Publisher } from '../../engine/src/publish/index.ts'
+import { Settings, State, Workspaces } from '../../engine/src/state/index.ts'
+import { fetchRecords, Sync, WireClient } from '../../engine/src/sync/index.ts'
+import type { ServerCalls } from '../../engine/src/versions/server-calls.ts'
+import { VersionCache } from '../../engine/src/versions/version-cache.ts'
+import { Versions } from '../../engine/src/versions/versions.ts'
+import { DeviceClock } from './clock.ts'
+import { type DiskWeather, harmDisk } from './disk.ts'
+import { freshState, leftBehind, removeFolder } from './folders.ts'
+import type { Network } from './network.ts'
+import type { Rng } from './random.ts'
+import type { Trace } from './trace.ts'
+import { View } from './view.ts'
+
+export interface Person {
+  readonly name: string
+  readonly email: string
+  readonly userId: string
+  readonly token: string
+}
+
+export interface DeviceParts {
+  readonly name: string
+  readonly person: Person
+  readonly workspaceId: string
+  readonly network: Network
+  readonly trace: Trace
+  readonly rng: Rng
+}
+
+/** What runs while a host process does: gone with it. */
+interface Running {
+  readonly state: State
+  readonly documents: Documents
+  readonly sync: Sync
+  readonly publisher: Publisher
+  readonly versions: Versions
+  readonly cache: VersionCache
+  readonly marks: Marks
+  readonly client: WireClient
+  readonly views: Map<string, View>
+}
+
+/** What a device said was done: it must be somewhere for ever. */
+export interface Acknowledged {
+  readonly documentId: string
+  readonly hash: string
+}
+
+/** One installation: the engine's own documents, outbox, drafts, sync and publisher on a real state, and a person who may do anything. */
+export class SimDevice {
+  readonly name: string
+  readonly person: Person
+  readonly clock = new DeviceClock()
+  readonly acknowledged: Acknowledged[] = []
+  readonly published: { pipelineId: string; versionId: string; number: number }[] = []
+  /** Hashes whose draft a person applied again or threw away. */
+  readonly settledByPerson = new Set<string>()
+  offline = false
+  disk: DiskWeather | null = null
+  /** Commits (before and after) until it dies; null for not soon. */
+  dieAt: number | null = null
+  deviceId = ''
+  #folder = ''
+  #running: Running | null = null
+  #paused = false
+  #generation = 0
+  readonly #parts: DeviceParts
+  readonly #ends: Promise<unknown>[] = []
+
+  constructor(parts: DeviceParts) {
+    this.#parts = parts
+    this.name = parts.name
+    this.person = parts.person
+  }
+
+  get workspaceId(): string {
+    return this.#parts.workspaceId
+  }
+
+  get folder(): string {
+    return this.#folder
+  }
+
+  /** Throws `host.down` as an ordinary error while it is not open. */
+  get running(): Running {
+    if (!this.#running) throw new Error(`${this.name} is down`)
+    return this.#running
+  }
+
+  get up(): boolean {
+    return this.#running !== null
+  }
+
+  /** Counts starts: what an earlier one says after its death is heard by nobody. */
+  get generation(): number {
+    return this.#generation
+  }
+
+  say(what: string): void {
+    this.#parts.trace.say(this.name, what)
+  }
+
+  async open(): Promise<void> {
+    const { workspaceId, network, rng, trace } = this.#parts
+    if (this.#folder === '') this.#folder = await freshState()
+    const generation = ++this.#generation
+    const alive = () => this.#generation === generation
+    const state = await State.open(this.#folder)
+    await new Workspaces(state).put({ workspace_id: workspaceId, name: 'W', role: 'editor', remote: true })
+    this.deviceId = await new Settings(state).deviceId()
+    await harmDisk(state, {
+      rng: rng.fork(`disk ${generation}`),
+      weather: () => (alive() ? this.disk : null),
+      atCommit: () => {
+        if (alive() && this.dieAt !== null && --this.dieAt <= 0) this.crash('at a commit')
+      },
+    })
+    const documents = await Documents.open(state, this.clock)
+    const client = new WireClient({
+      server: 'http://simulated.invalid',
+      deviceId: this.deviceId,
+      token: async () => this.person.token,
+      fetch: network.fetchOf(this.name, rng.fork(`network ${generation}`), () => this.offline || !alive()),
+    })
+    const calls: ServerCalls = {
+      call: async (route, request) => (await client.call(route, request as never)).value,
+    }
+    const cache = new VersionCache(state, calls)
+    const marks = new Marks(state, documents, this.clock)
+    const sync = new Sync({
+      workspaceId,
+      deviceId: this.deviceId,
+      client,
+      state,
+      documents,
+      clock: this.clock,
+      signedIn: async () => true,
+      log: (level, message, facts) => {
+        if (!alive()) return
+        this.say(`${level}: ${message} ${JSON.stringify(facts)}`)
+        if (level === 'error') trace.problem(`${this.name}: ${message} ${JSON.stringify(facts)}`)
+      },
+    })
+    const connected = () => ['in_sync', 'syncing'].includes(sync.status().state)
+    const publisher = await Publisher.open({
+      state,
+      clock: this.clock,
+      onError: error => this.say(`a publish was not stored: ${error.message}`),
+      send: async ({ content_hash: _, ...body }) => {
+        const answer = await client.call(versionRoutes.publish, { body })
+        return { version: answer.value, created: answer.created }
+      },
+      sync: () => void sync.now(),
+      onChange: (pipelineId, published) => {
+        if (!alive() || published.state !== 'published') return
+        const { number, version_id } = published.version
+        this.published.push({ pipelineId, versionId: version_id, number })
+        this.say(`published ${short(pipelineId)} as version ${number}`)
+        cache.remember(published.version).catch(() => undefined)
+      },
+    })
+    sync.on(news => {
+      if (news.kind === 'caught_up') publisher.ready(workspaceId)
+      else if (news.kind === 'live' && news.event.type === 'version')
+        cache.refresh(workspaceId).catch(() => undefined)
+    })
+    const versions = new Versions(documents, cache, {
+      marks: async pipelineId => {
+        if (connected()) await fetchRecords({ state, documents, client }, pipelineId).catch(() => false)
+        const current = await cache.current(pipelineId)
+        return await marks.list(pipelineId, current?.heads ?? [], userId => userId)
+      },
+      // The SQL of a simulation is none: compiling is another feature's.
+      compileProblems: async () => [],
+      stepFacts: async () => new Map(),
+      sync: async () => {
+        await sync.now()
+      },
+      publish: request => publisher.publish(request, connected),
+      toProblem: problem => ({
+        ...problem,
+        file: problem.file ?? null,
+        line: problem.line ?? null,
+        column: problem.column ?? null,
+        step_id: problem.step_id ?? null,
+      }),
+    })
+    this.#running = { state, documents, sync, publisher, versions, cache, marks, client, views: new Map() }
+    documents.on(event => {
+      if (!alive()) return
+      if (event.kind === 'reset') this.#running?.views.delete(event.documentId)
+      else if (event.kind === 'changes') {
+        const view = this.#running?.views.get(event.documentId)
+        if (view && event.origin !== view.name) view.hear(event.changes)
+      }
+    })
+    if (this.#paused) sync.pause(true)
+    await sync.start()
+  }
+
+  pause(paused: boolean): void {
+    this.#paused = paused
+    this.#running?.sync.pause(paused)
+  }
+
+  /** Ends in good order. */
+  async close(): Promise<void> {
+    const running = this.#running
+    if (!running) return
+    this.#running = null
+    this.#generation++
+    await end(running)
+  }
+
+  /** Dies now: what its disk holds at this moment is all that is left. */
+  crash(why: string): void {
+    const running = this.#running
+    this.dieAt = null
+    if (!running) return
+    this.say(`dies ${why}`)
+    const folder = this.#folder
+    this.#folder = leftBehind(folder)
+    this.#running = null
+    this.#generation++
+    // The old one goes on without a network, on a folder that nobody reads any more.
+    this.#ends.push(
+      end(running)
+        .catch(() => undefined)
+        .then(() => removeFolder(folder)),
+    )
+  }
+
+  /** Runs a deed of the person; a refusal or failure of it is said, and nothing is taken for done. */
+  async attempt<T>(what: string, deed: (running: Running) => Promise<T>): Promise<T | null> {
+    const generation = this.#generation
+    const running = this.#running
+    if (!running) return null
+    try {
+      const value = await deed(running)
+      // The answer of a process that died meanwhile reached nobody.
+      return generation === this.#generation ? value : null
+    } catch (error) {
+      const { code, message } = toAppError(error)
+      this.say(`${what} failed: ${code} ${message}`)
+      if (generation === this.#generation && code === 'internal' && !this.#diskSaid(error))
+        this.#parts.trace.problem(`${this.name}: ${what}: ${(error as Error).stack}`)
+      return null
+    }
+  }
+
+  acknowledge(documentId: string, hashes: readonly string[]): void {
+    for (const hash of hashes) this.acknowledged.push({ documentId, hash })
+  }
+
+  async view(documentId: string): Promise<View> {
+    const { documents, views } = this.running
+    const held = views.get(documentId)
+    if (held) return held
+    const { bytes, actor } = await documents.open(documentId)
+    const view = new View(documentId, A.load(bytes, { actor }), documents)
+    views.set(documentId, view)
+    return view
+  }
+
+  async remove(): Promise<void> {
+    await this.close()
+    await Promise.all(this.#ends)
+    if (this.#folder) removeFolder(this.#folder)
+  }
+
+  #diskSaid(error: unknown): boolean {
+    for (let at: unknown = error; at instanceof Error; at = at.cause)
+      if (/No space left|can no longer be written/.test(at.message)) return true
+    return false
+  }
+}
+
+async function end({ sync, documents, state }: Running): Promise<void> {
+  await sync.stop()
+  await documents.close().catch((error: unknown) => {
+    if (!(error instanceof AppError)) throw error
+  })
+  await state.close()
+}
+
+export const short = (id: string): string => id.slice(-6)
+export type { Role }

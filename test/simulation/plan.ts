@@ -1,0 +1,109 @@
+import type { DiskWeather } from './disk.ts'
+import type { Weather } from './network.ts'
+import type { Rng } from './random.ts'
+
+/** What persons do. */
+export type Deed =
+  | 'create'
+  | 'type'
+  | 'edit'
+  | 'comment'
+  | 'reply'
+  | 'recomment'
+  | 'meddle'
+  | 'publish'
+  | 'restore'
+  | 'apply_draft'
+  | 'rest'
+  | 'restart'
+  | 'crash'
+  | 'die_soon'
+  | 'pause'
+  | 'offline'
+  | 'clock'
+  | 'full_disk'
+/** What befalls servers and members. */
+export type Event =
+  | 'role'
+  | 'remove'
+  | 'crash_server'
+  | 'reset_database'
+  | 'reset_listeners'
+  | 'lose_notifications'
+  | 'rest'
+
+/** One simulation, as its seed makes it. */
+export interface Plan {
+  readonly devices: number
+  readonly people: number
+  readonly replicas: number
+  /** Deeds of each device. */
+  readonly steps: number
+  readonly weather: Weather
+  readonly disk: DiskWeather
+  readonly deeds: Readonly<Partial<Record<Deed, number>>>
+  readonly events: Readonly<Partial<Record<Event, number>>>
+}
+
+const DEEDS: Record<Deed, number> = {
+  create: 2,
+  type: 10,
+  edit: 5,
+  comment: 4,
+  reply: 3,
+  recomment: 2,
+  meddle: 1,
+  publish: 4,
+  restore: 1,
+  apply_draft: 2,
+  rest: 4,
+  restart: 1,
+  crash: 1,
+  die_soon: 2,
+  pause: 2,
+  offline: 3,
+  clock: 1,
+  full_disk: 1,
+}
+const EVENTS: Record<Event, number> = {
+  role: 4,
+  remove: 1,
+  crash_server: 3,
+  reset_database: 1,
+  reset_listeners: 1,
+  lose_notifications: 1,
+  rest: 3,
+}
+
+/** Each simulation has only some kinds of deeds and faults: what hides in the noise of all together shows there. */
+export function makePlan(rng: Rng): Plan {
+  const some = <K extends string>(
+    all: Record<K, number>,
+    always: readonly K[],
+  ): Partial<Record<K, number>> => {
+    const share = rng.pick([0.4, 0.7, 1])
+    return Object.fromEntries(
+      (Object.entries(all) as [K, number][]).filter(([key]) => always.includes(key) || rng.chance(share)),
+    ) as Partial<Record<K, number>>
+  }
+  const rough = rng.pick([0, 0.5, 1, 2])
+  const harm = (p: number): number => (rng.chance(0.6) ? p * rough : 0)
+  const devices = rng.pick([2, 2, 2, 3, 3, 4, 4, 5, 6, 8])
+  return {
+    devices,
+    people: rng.between(1, Math.min(4, devices)),
+    replicas: rng.pick([1, 1, 2, 2, 3]),
+    steps: rng.between(4, devices > 4 ? 10 : 18),
+    weather: {
+      lost: harm(0.05),
+      unanswered: harm(0.08),
+      late: harm(0.06),
+      repeated: harm(0.06),
+      cut: harm(0.05),
+      delayed: harm(0.15),
+    },
+    disk: { statement: 0.05, commit: rng.chance(0.5) ? 0.05 : 0, afterCommit: rng.chance(0.5) ? 0.05 : 0 },
+    deeds: some(DEEDS, ['type', 'create', 'rest']),
+    events: some(EVENTS, ['rest']),
+  }
+}

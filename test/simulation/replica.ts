@@ -1,0 +1,66 @@
+import { type RunningServer, readConfig, startServer } from '@pluto-duck/sync-server'
+import { type Moment, PostgresLink } from './postgres-link.ts'
+
+const AUTH_SECRET = 'a secret of forty characters, for tests.'
+
+/** One server process, as far as that goes inside this one: it dies by losing its database and its connections at once. */
+export class Replica {
+  readonly name: string
+  readonly server: RunningServer
+  readonly link: PostgresLink
+  readonly #died = new AbortController()
+  #closed: Promise<void> | null = null
+
+  private constructor(name: string, server: RunningServer, link: PostgresLink) {
+    this.name = name
+    this.server = server
+    this.link = link
+  }
+
+  static async start(name: string, databaseUrl: string): Promise<Replica> {
+    const { link, url } = await PostgresLink.open(databaseUrl)
+    const config = readConfig({
+      PORT: '0',
+      DATABASE_URL: url,
+      AUTH_SECRET,
+      LOG_LEVEL: process.env.PLUTO_SIM_LOG ?? 'silent',
+    })
+    return new Replica(name, await startServer(config), link)
+  }
+
+  get dead(): boolean {
+    return this.#died.signal.aborted
+  }
+
+  /** Aborted at its death. */
+  get died(): AbortSignal {
+    return this.#died.signal
+  }
+
+  crash(): void {
+    if (this.dead) return
+    this.link.cut()
+    this.#bury()
+  }
+
+  /** Dies at the `count`th message to Postgres from now on. */
+  crashAt(count: number, moment: Moment, then: () => void): void {
+    this.link.arm(count, moment, () => {
+      this.#bury()
+      then()
+    })
+  }
+
+  /** Waits for what is left of it; a living one ends in good order. */
+  async close(): Promise<void> {
+    this.#closed ??= this.server.close()
+    await this.#closed
+    this.link.cut()
+  }
+
+  #bury(): void {
+    this.#died.abort()
+    // What is left in this process ends by itself; it reaches nobody.
+    this.#closed ??= this.server.close().catch(() => undefined)
+  }
+}

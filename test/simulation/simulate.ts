@@ -1,0 +1,289 @@
+import { identityRoutes, newId, type Role } from '@pluto-duck/crdt-model/protocol'
+import { WireClient } from '../../engine/src/sync/index.ts'
+import { check } from './check.ts'
+import type { Cluster } from './cluster.ts'
+import { carryOut } from './deeds.ts'
+import { type Person, SimDevice } from './device.ts'
+import { CALM, Network, pause } from './network.ts'
+import { makePlan, type Plan } from './plan.ts'
+import { Rng } from './random.ts'
+import type { Replica } from './replica.ts'
+import { Trace } from './trace.ts'
+
+export interface Result {
+  readonly seed: number
+  /** Null when every rule held. */
+  readonly failure: string | null
+  readonly trace: string
+  readonly changes: number
+}
+
+/** How long the devices have to agree once everything works again. */
+const HEAL_MS = 30_000
+
+/** One simulation: people work on devices while everything fails; then nothing does, and the rules of SPEC.md are looked at. */
+export async function simulate(cluster: Cluster, seed: number): Promise<Result> {
+  const world = new World(cluster, seed)
+  let failure: string | null = null
+  let changes = 0
+  try {
+    await world.prepare()
+    await world.run()
+    await world.heal()
+    changes = await check(world)
+  } catch (error) {
+    failure = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  }
+  const { problems } = world.trace
+  if (problems.length > 0) failure = [...problems, ...(failure ? [failure] : [])].join('\n')
+  try {
+    await world.end()
+  } catch (error) {
+    failure = `${failure ?? ''}\nat the end: ${error instanceof Error ? error.stack : String(error)}`
+  }
+  return { seed, failure, trace: world.trace.text(), changes }
+}
+
+export class World {
+  readonly cluster: Cluster
+  readonly trace = new Trace()
+  readonly plan: Plan
+  readonly network: Network
+  readonly workspaceId = newId()
+  devices: SimDevice[] = []
+  /** Who is no member any more. */
+  readonly removed = new Set<string>()
+  readonly rng: Rng
+  #people: Person[] = []
+  #owner: WireClient | null = null
+  #over = false
+
+  constructor(cluster: Cluster, seed: number) {
+    this.cluster = cluster
+    this.rng = new Rng(seed)
+    this.plan = makePlan(this.rng.fork('plan'))
+    this.network = new Network(this.trace, () => cluster.replicas)
+    this.trace.say('plan', JSON.stringify(this.plan))
+  }
+
+  get owner(): Person {
+    return this.#people[0]!
+  }
+
+  isAllowed(device: SimDevice): boolean {
+    return !this.removed.has(device.person.userId)
+  }
+
+  device(name: string, person: Person): SimDevice {
+    const { workspaceId, network, trace } = this
+    return new SimDevice({ name, person, workspaceId, network, trace, rng: this.rng.fork(name) })
+  }
+
+  async prepare(): Promise<void> {
+    const { plan, cluster, rng } = this
+    await cluster.have(plan.replicas)
+    this.#people = await cluster.people(plan.people)
+    this.#owner = this.#clientOf(this.owner)
+    await this.#owner.call(identityRoutes.createWorkspace, {
+      body: { workspace_id: this.workspaceId, name: 'W' },
+    })
+    for (const person of this.#people.slice(1))
+      await this.#invite(person, rng.pick(['editor', 'editor', 'viewer']))
+    this.devices = Array.from({ length: plan.devices }, (_, i) =>
+      this.device(`device${i}`, this.#people[i % plan.people]!),
+    )
+    await Promise.all(this.devices.map(device => device.open()))
+    await carryOut(this.devices[0]!, 'create', plan, rng)
+  }
+
+  async run(): Promise<void> {
+    this.network.weather = this.plan.weather
+    const work = Promise.all(this.devices.map((device, i) => this.#work(device, this.rng.fork(`deeds ${i}`))))
+    const fate = this.#befall(this.rng.fork('events'))
+    await work
+    this.#over = true
+    await fate
+  }
+
+  /** Everything works again; every device goes on until all agree. */
+  async heal(): Promise<void> {
+    this.trace.say('world', 'heals')
+    this.network.weather = CALM
+    for (const replica of this.cluster.replicas) {
+      replica.link.disarm()
+      replica.link.losesNotification = () => false
+    }
+    await this.cluster.have(this.plan.replicas)
+    await this.network.quiet()
+    // What ends by itself has ended.
+    await pause(100)
+    for (const device of this.devices) {
+      device.offline = false
+      device.disk = null
+      device.dieAt = null
+      if (device.up && (await this.#isBroken(device))) device.crash('for its disk is broken')
+      if (!device.up) await device.open()
+      device.pause(false)
+    }
+    const until = performance.now() + HEAL_MS
+    for (;;) {
+      const states = await Promise.all(this.devices.filter(device => this.isAllowed(device)).map(settle))
+      const waiting = states.filter(state => !state.done)
+      if (waiting.length === 0 && new Set(states.map(state => state.seq)).size === 1) return
+      if (performance.now() > until)
+        throw new Error(`the devices do not agree:\n${states.map(state => JSON.stringify(state)).join('\n')}`)
+      await pause(10)
+    }
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.devices.map(device => device.remove()))
+  }
+
+  async #work(device: SimDevice, rng: Rng): Promise<void> {
+    for (let step = 0; step < this.plan.steps; step++) {
+      const deed = rng.weighted(this.plan.deeds)
+      await carryOut(device, deed, this.plan, rng)
+      if (device.up && (await this.#isBroken(device))) device.crash('for its disk is broken')
+      await pause(rng.between(0, 8))
+    }
+  }
+
+  /** After a failed commit the state takes no more: the program ends, and somebody starts it again. */
+  async #isBroken(device: SimDevice): Promise<boolean> {
+    const { disk } = device
+    device.disk = null
+    try {
+      await device.running.state.write(async () => undefined)
+      device.disk = disk
+      return false
+    } catch {
+      return true
+    }
+  }
+
+  async #befall(rng: Rng): Promise<void> {
+    const ends: (() => void)[] = []
+    while (!this.#over) {
+      await pause(rng.between(5, 60))
+      if (this.#over) break
+      const event = rng.weighted(this.plan.events)
+      if (this.cluster.replicas.length === 0) continue
+      const replica = rng.pick(this.cluster.replicas)
+      const person = rng.pick(this.#people)
+      const role = rng.pick<Role>(['editor', 'viewer', 'owner'])
+      const count = rng.between(1, 40)
+      const moment = rng.pick(['before', 'after'] as const)
+      switch (event) {
+        case 'role':
+          if (person !== this.owner && !this.removed.has(person.userId)) await this.#setRole(person, role)
+          break
+        case 'remove':
+          if (person !== this.owner && !this.removed.has(person.userId)) await this.#remove(person)
+          break
+        case 'crash_server':
+          this.#crashServer(replica, count, moment)
+          break
+        case 'reset_database':
+          this.trace.say(replica.name, 'loses its connections to Postgres')
+          replica.link.reset()
+          break
+        case 'reset_listeners':
+          this.trace.say(replica.name, 'loses its connection for notifications')
+          replica.link.resetListeners()
+          break
+        case 'lose_notifications': {
+          this.trace.say(replica.name, 'loses notifications')
+          const dice = rng.fork(`notifications ${ends.length}`)
+          replica.link.losesNotification = () => dice.chance(0.5)
+          break
+        }
+        case 'rest':
+      }
+    }
+  }
+
+  #crashServer(replica: Replica, count: number, moment: 'before' | 'after'): void {
+    if (replica.dead) return
+    this.trace.say(replica.name, `dies ${moment} its message ${count}`)
+    replica.crashAt(count, moment, () => {
+      this.trace.say(replica.name, 'is dead')
+      setTimeout(() => {
+        this.cluster.have(this.plan.replicas).catch((error: unknown) => this.trace.problem(String(error)))
+      }, 20)
+    })
+  }
+
+  async #setRole(person: Person, role: Role): Promise<void> {
+    this.trace.say('owner', `makes ${person.name} ${role}`)
+    await this.#asOwner(client =>
+      client.call(identityRoutes.setRole, {
+        params: { workspace_id: this.workspaceId, user_id: person.userId },
+        body: { role },
+      }),
+    )
+  }
+
+  async #remove(person: Person): Promise<void> {
+    this.trace.say('owner', `removes ${person.name}`)
+    this.removed.add(person.userId)
+    await this.#asOwner(client =>
+      client.call(identityRoutes.removeMember, {
+        params: { workspace_id: this.workspaceId, user_id: person.userId },
+      }),
+    )
+  }
+
+  async #invite(person: Person, role: Role): Promise<void> {
+    const { value } = await this.#clientOf(this.owner).call(identityRoutes.invite, {
+      params: { workspace_id: this.workspaceId },
+      body: { invitation_id: newId(), email: person.email, role },
+    })
+    await this.#clientOf(person).call(identityRoutes.acceptInvitation, { body: { token: value.token ?? '' } })
+  }
+
+  /** Until it is done: an owner asks again when a server died. */
+  async #asOwner(work: (client: WireClient) => Promise<unknown>): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await work(this.#owner!)
+        return
+      } catch (error) {
+        const code = (error as { code?: string }).code ?? ''
+        if (code === 'member.not_found') return
+        if (attempt > 100) throw error
+        await pause(20)
+      }
+    }
+  }
+
+  #clientOf(person: Person): WireClient {
+    return new WireClient({
+      server: 'http://simulated.invalid',
+      deviceId: newId(),
+      token: async () => person.token,
+      fetch: async (input, init) => {
+        const replica = this.cluster.replicas.find(one => !one.dead)
+        if (!replica) throw new TypeError('fetch failed')
+        const { pathname, search } = new URL(String(input))
+        return await fetch(replica.server.url + pathname + search, init)
+      },
+    })
+  }
+}
+
+interface Settled {
+  readonly device: string
+  readonly done: boolean
+  readonly seq: number
+}
+
+async function settle(device: SimDevice): Promise<Settled> {
+  const { sync, publisher } = device.running
+  await Promise.race([sync.now(), pause(3_000)])
+  await Promise.race([publisher.settled(device.workspaceId), pause(3_000)])
+  const status = sync.status()
+  const publishes = publisher.waiting(device.workspaceId)
+  const done = status.state === 'in_sync' && status.waiting === 0 && publishes === 0
+  return { device: device.name, done, ...status, ...(done ? {} : { publishes }) }
+}
