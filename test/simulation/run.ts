@@ -87,11 +87,11 @@ async function work(): Promise<void> {
     const database = await createDatabase(postgres.url)
     const child = fork(new URL('./worker.ts', import.meta.url), [database.url], {
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+      env: { ...process.env, PLUTO_SIM_LOG: 'error' },
     })
     let said = ''
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       said = (said + text).slice(-8_000)
-      if (process.env.PLUTO_SIM_LOG) process.stderr.write(text)
     })
     let seed: number | null = null
     const next = (): void => {
@@ -105,7 +105,8 @@ async function work(): Promise<void> {
       child.send({ seed })
     }
     child.on('message', (message: 'ready' | Result) => {
-      if (message !== 'ready') tell(message)
+      if (message !== 'ready') tell(message, said)
+      said = ''
       next()
     })
     await new Promise<void>(resolve => child.once('close', () => resolve()))
@@ -114,7 +115,7 @@ async function work(): Promise<void> {
   }
 }
 
-function tell(result: Result): void {
+function tell(result: Result, said = ''): void {
   changes += result.changes
   if (result.failure === null) {
     passed++
@@ -125,6 +126,12 @@ function tell(result: Result): void {
   }
   failed.push(result.seed)
   if (values.json) console.log(JSON.stringify({ seed: result.seed, failure: result.failure }))
-  else console.log(`seed ${result.seed} FAILED\n${result.failure}\n${result.trace}\n`)
+  else console.log(`${internal(said)}seed ${result.seed} FAILED\n${result.failure}\n${result.trace}\n`)
   if (one !== null) given = count
+}
+
+/** What servers logged of errors that are not their callers' business. */
+function internal(log: string): string {
+  const lines = log.split('\n').filter(line => line.includes('"code":"internal"'))
+  return lines.map(line => `${line}\n`).join('')
 }

@@ -21,12 +21,22 @@ const LOST_TEXT =
 const codeOf = (error: unknown): string =>
   typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : ''
 
-/** `database.unavailable` when the error says that the database cannot be reached now; null for any other. */
-export const asDatabaseError = (error: unknown): AppError | null => {
+const isLost = (error: unknown): boolean => {
   const text = error instanceof Error ? error.message : ''
   const code = codeOf(error)
-  if (!LOST.has(code) && !/^08/.test(code) && !LOST_TEXT.test(text)) return null
-  return new AppError('database.unavailable', 'The database does not answer.', { cause: error })
+  return LOST.has(code) || /^08/.test(code) || LOST_TEXT.test(text)
+}
+
+/**
+ * `database.unavailable` when the error, or what caused it (libraries wrap it in words of their own), says that the database
+ * cannot be reached now; null for any other.
+ */
+export const asDatabaseError = (error: unknown): AppError | null => {
+  let at: unknown = error
+  for (let depth = 0; depth < 5 && at instanceof Error; depth++, at = at.cause)
+    if (isLost(at))
+      return new AppError('database.unavailable', 'The database does not answer.', { cause: error })
+  return null
 }
 
 /** Whether an insert met a row that is there already. */

@@ -126,6 +126,17 @@ describe('append', () => {
     await together.close()
   })
 
+  it('[LOG4] a server does not refuse for lack of what came by another one', async () => {
+    const device = new TestDevice(await log.workspace())
+    const [one, two] = [appender(), appender()]
+    const id = v7()
+    const doc = note(actor())
+    await one.append(device.push(id, [doc.first]))
+    expect(storedSeqs(await two.append(device.push(id, [doc.first, doc.edit('a')])))).toEqual([1, 2])
+    expect(storedSeqs(await one.append(device.push(id, [doc.edit('b')])))).toEqual([3])
+    expect(storedSeqs(await two.append(device.push(id, [doc.edit('c')])))).toEqual([4])
+  })
+
   it('[LOG4] two servers append to one workspace at once: nothing is lost, doubled or skipped', async () => {
     const workspaceId = await log.workspace()
     const servers = [appender(), appender()]
