@@ -1,4 +1,4 @@
-import type { State, Statements } from '../../engine/src/state/index.ts'
+import type { State, Statements } from '../../src/state/index.ts'
 import type { Rng } from './random.ts'
 
 /** How often the disk of a device fails, 0 to 1, for one statement or commit. */

@@ -1,6 +1,6 @@
 import * as A from '@automerge/automerge'
 import { toAppError } from '@pluto-duck/crdt-model/errors'
-import type { Documents } from '../../engine/src/documents/index.ts'
+import type { Documents } from '../../src/documents/index.ts'
 
 let views = 0
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../../engine/src/clock.ts'
+import type { Clock } from '../../src/clock.ts'
 
 /** How many times faster the devices' time goes: a poll of 30 s takes 0.3 s. */
 const SPEED = 100

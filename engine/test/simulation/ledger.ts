@@ -14,7 +14,7 @@ const entry = z.object({
 const ledger = z.record(z.string(), entry)
 export type LedgerEntry = z.infer<typeof entry>
 
-const FILE = join(import.meta.dirname, '..', '..', '.cache', 'simulation.json')
+const FILE = join(import.meta.dirname, '..', '..', '..', '.cache', 'simulation.json')
 
 /** How many seeds passed at which version of the code. Not in git: each machine adds up its own. */
 export function readLedger(): Record<string, LedgerEntry> {

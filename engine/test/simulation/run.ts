@@ -6,7 +6,7 @@ import { createDatabase, startPostgres } from '@pluto-duck/test-fixtures/service
 import { addToLedger, codeVersion, readLedger } from './ledger.ts'
 import type { Result } from './simulate.ts'
 
-const HELP = `Simulations of devices and servers under faults (test/simulation/SPEC.md).
+const HELP = `Simulations of devices and servers under faults (engine/test/simulation/SPEC.md).
 
   npm run test:sim                         20 minutes, from where the last run of this commit ended
   npm run test:sim -- --from 1 --minutes 5

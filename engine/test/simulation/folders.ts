@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { State } from '../../engine/src/state/index.ts'
+import { State } from '../../src/state/index.ts'
 
 /** Memory, where the system offers it: a simulated device is opened and crashed many times a second. */
 const PLACE = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()

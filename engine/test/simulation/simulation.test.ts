@@ -1,15 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { testDatabase } from '@pluto-duck/test-fixtures/services'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Cluster } from './simulation/cluster.ts'
-import { simulate } from './simulation/simulate.ts'
+import { Cluster } from './cluster.ts'
+import { simulate } from './simulate.ts'
 
-// Rules SIM1 to SIM8 of test/simulation/SPEC.md. As many seeds as fit; `npm run test:sim` runs them for as long as one likes.
+// Rules SIM1 to SIM8 of engine/test/simulation/SPEC.md. As many seeds as fit; `npm run test:sim` runs them for as long as one likes.
 
 const SECONDS = Number(process.env.PLUTO_SIM_SECONDS ?? 60)
 const FROM = Number(process.env.PLUTO_SIM_FROM ?? 1)
 const regressions: { readonly seed: number; readonly found: string }[] = JSON.parse(
-  readFileSync(new URL('../test-fixtures/regressions/simulation.json', import.meta.url), 'utf8'),
+  readFileSync(new URL('../../../test-fixtures/regressions/simulation.json', import.meta.url), 'utf8'),
 )
 
 let cluster: Cluster

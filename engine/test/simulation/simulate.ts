@@ -1,5 +1,5 @@
 import { identityRoutes, newId, type Role } from '@pluto-duck/crdt-model/protocol'
-import { WireClient } from '../../engine/src/sync/index.ts'
+import { WireClient } from '../../src/sync/index.ts'
 import { check } from './check.ts'
 import type { Cluster } from './cluster.ts'
 import { carryOut } from './deeds.ts'
