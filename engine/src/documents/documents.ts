@@ -83,6 +83,8 @@ interface Entry {
   failed: AppError | null
   /** Changes since the snapshot, by row. */
   rows: number
+  /** What the list says of it as far as the disk has it; null while the disk has nothing. */
+  durable: DocumentInfo | null
 }
 
 /** Documents alive at once; FACTS: thousands slow everything. */
@@ -631,11 +633,15 @@ export class Documents {
     }
     if (fresh.length > 0) this.#apply(entry, fresh)
     const waiting = this.#waiting(documentId)
-    const acknowledged = items.filter(item => waiting.has(item.hash)).map(item => item.hash)
-    const ords = acknowledged.map(hash => waiting.get(hash) as number)
-    const prepared = this.#prepare(entry, fresh, { local: false, acknowledged: ords })
+    const acknowledged = new Map(
+      items.flatMap(({ hash }): [string, number][] => {
+        const ord = waiting.get(hash)
+        return ord === undefined ? [] : [[hash, ord]]
+      }),
+    )
+    const prepared = this.#prepare(entry, fresh, { local: false, acknowledged })
     if (prepared) rows.push(prepared)
-    for (const hash of acknowledged) waiting.delete(hash)
+    for (const hash of acknowledged.keys()) waiting.delete(hash)
     return { fresh, topped: topped && before.length > 0 }
   }
 
@@ -651,7 +657,9 @@ export class Documents {
   #store(
     entry: Entry,
     fresh: readonly StoredChange[],
-    how: { readonly local: true } | { readonly local: false; readonly acknowledged: readonly number[] },
+    how:
+      | { readonly local: true }
+      | { readonly local: false; readonly acknowledged: ReadonlyMap<string, number> },
   ): Promise<void> {
     const rows = this.#prepare(entry, fresh, how)
     return rows ? this.#commit([rows]) : Promise.resolve()
@@ -661,10 +669,12 @@ export class Documents {
   #prepare(
     entry: Entry,
     fresh: readonly StoredChange[],
-    how: { readonly local: true } | { readonly local: false; readonly acknowledged: readonly number[] },
+    how:
+      | { readonly local: true }
+      | { readonly local: false; readonly acknowledged: ReadonlyMap<string, number> },
   ): Rows | null {
     const { documentId } = entry
-    if (fresh.length === 0 && (how.local || how.acknowledged.length === 0)) return null
+    if (fresh.length === 0 && (how.local || how.acknowledged.size === 0)) return null
     const before = this.info(documentId)
     const info: DocumentInfo = {
       ...before,
@@ -692,17 +702,20 @@ export class Documents {
             'outbox',
             fresh.map((change, i) => [firstOrd + i, info.workspaceId, documentId, change.hash, live]),
           )
-        else await removeFromOutbox(tx, how.acknowledged)
+        else await removeFromOutbox(tx, [...how.acknowledged.values()])
         if (listed) await putInfo(tx, info)
       },
       done: () => {
         entry.writing--
+        entry.durable = info
       },
       failed: error => {
         entry.writing--
         entry.failed = error
         if (how.local) for (const change of fresh) waiting.delete(change.hash)
-        if (before.heads.length === 0) this.#infos.delete(documentId)
+        else for (const [hash, ord] of how.acknowledged) waiting.set(hash, ord)
+        if (entry.durable) this.#infos.set(documentId, entry.durable)
+        else this.#infos.delete(documentId)
         this.#forget(entry)
       },
     }
@@ -783,7 +796,9 @@ export class Documents {
   }
 
   #enter(documentId: string, doc: Doc, rows: number): Entry {
-    const entry: Entry = { doc, documentId, writing: 0, failed: null, rows }
+    const info = this.info(documentId)
+    const durable = info.heads.length > 0 ? info : null
+    const entry: Entry = { doc, documentId, writing: 0, failed: null, rows, durable }
     this.#entries.set(documentId, entry)
     for (const old of this.#entries.values()) {
       if (this.#entries.size <= CAPACITY) break

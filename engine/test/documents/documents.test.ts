@@ -150,6 +150,38 @@ describe('documents', () => {
     expect(documents.info(documentId).heads).toEqual([...other.heads()].sort())
   })
 
+  it('[HOSTDOC15] what the disk did not take is neither in the list, nor in the outbox, nor taken for acknowledged', async () => {
+    const documentId = await create()
+    const typing = await view(documentId)
+    const [first] = await documents.outbox(workspaceId, 10)
+    const before = documents.info(documentId).heads
+    const fails = async (deed: () => Promise<unknown>) => {
+      state.write = () => Promise.reject(new Error('No space left on device'))
+      try {
+        await expect(deed()).rejects.toThrow()
+      } finally {
+        Reflect.deleteProperty(state, 'write')
+      }
+    }
+    const [one, two] = [typing.edit('one'), typing.edit('two')]
+    await fails(() =>
+      Promise.all([
+        documents.append(documentId, [one], 'v'),
+        documents.append(documentId, [two], 'v').catch(() => undefined),
+      ]),
+    )
+    expect(documents.info(documentId).heads).toEqual(before)
+    expect(documents.waiting({ documentId })).toBe(1)
+    await fails(() => documents.applyRemote(workspaceId, [logItem(documentId, first!.bytes)], 1))
+    expect(documents.waiting({ documentId })).toBe(1)
+    expect(documents.info(documentId).heads).toEqual(before)
+    await fails(create)
+    expect(documents.list(workspaceId)).toHaveLength(1)
+    await documents.append(documentId, [one, two], 'v')
+    expect(await description(documentId)).toBe('two')
+    expect(documents.waiting({ documentId })).toBe(3)
+  })
+
   it('[HOSTDOC5] a refused tail becomes one local draft with its content; the document is what the server has', async () => {
     const documentId = await create()
     await acknowledgeAll(documentId)
