@@ -7,6 +7,9 @@ import { route } from './route.ts'
 const params = z.strictObject({ workspace_id: id })
 const workspace = { in: 'params', field: 'workspace_id' } as const
 
+/** `pack=zstd`: the answer's items may come in packs (frames.ts). */
+const pack = z.literal('zstd').optional()
+
 /** The server's record of a stored change: who, when and whether it was written live. Never taken from the change itself. */
 export const changeRecord = z.strictObject({
   hash,
@@ -65,6 +68,7 @@ export const changeRoutes = {
       /** Seconds to wait for something new; 0 answers at once. */
       wait: z.coerce.number().int().min(0).max(LIMITS.waitSeconds).default(0),
       limit: z.coerce.number().int().min(1).max(LIMITS.logPage).default(LIMITS.logPage),
+      pack,
     }),
     etag: true,
     reply: 'cbor',
@@ -74,10 +78,11 @@ export const changeRoutes = {
     method: 'GET',
     path: '/v1/workspaces/:workspace_id/snapshot',
     summary:
-      'Every document, compacted: CBOR sequence of snapshotItem*, endItem with the seq that they reach',
+      'Every document, compacted: CBOR sequence of snapshotItem*, endItem with the seq that they reach; the first item of a document counts',
     access: 'change.read',
     workspace,
     params,
+    query: z.strictObject({ pack }),
     reply: 'cbor',
   }),
   records: route({

@@ -23,6 +23,19 @@ export type Subject = z.infer<typeof subject>
 const bytes = z.instanceof(Uint8Array)
 const time = z.number().int().nonnegative()
 
+/**
+ * A run of items of a sequence, compressed: `bytes` is one zstd frame (RFC 8878) of a CBOR sequence of `size` bytes, which stands in
+ * place of the pack. Answers hold packs when they were asked for by `pack=zstd`; an append may hold them behind its header. A
+ * pack holds no pack, and no header or end item.
+ */
+export const packItem = z.strictObject({
+  pack: z.literal('zstd'),
+  /** Bytes when unpacked: what a reader makes room for. In an append at most `LIMITS.packBytes`. */
+  size: z.number().int().nonnegative(),
+  bytes,
+})
+export type PackItem = z.infer<typeof packItem>
+
 /** Refusals of a change. `missing_deps` and `actor` can succeed after a sync; the others never. */
 export const refusal = z.enum(['permission', 'invalid', 'quota', 'missing_deps', 'actor'])
 export type Refusal = z.infer<typeof refusal>
@@ -259,9 +272,36 @@ export class SequenceReader {
   }
 }
 
+/** Gives back the bytes of a pack; throws for what is none, or is longer than it says. */
+export type Unpack = (pack: PackItem) => Uint8Array
+
+/** The items with those of packs in the packs' places. Throws `request.invalid` for a broken pack. */
+export function* unpacked(items: Iterable<Item>, unpack: Unpack): Generator<Item> {
+  for (const item of items) {
+    if (!('pack' in item)) {
+      yield item
+      continue
+    }
+    const pack = packItem.safeParse(item)
+    if (!pack.success) throw invalid('a pack', pack.error)
+    for (const inner of decodeSequence(unpack(pack.data))) {
+      if ('pack' in inner) throw new AppError('request.invalid', 'A pack holds another pack.')
+      yield inner
+    }
+  }
+}
+
+const noPacks: Unpack = () => {
+  throw new AppError('request.invalid', 'Packs are not taken here.')
+}
+
 /** The header and items of an append request; `request.invalid` names the item that is wrong. Bytes are not looked into. */
-export const parseAppend = (body: Uint8Array): { header: AppendHeader; items: AppendItem[] } => {
-  const [first, ...rest] = decodeSequence(body)
+export const parseAppend = (
+  body: Uint8Array,
+  unpack: Unpack = noPacks,
+): { header: AppendHeader; items: AppendItem[] } => {
+  const [first, ...packed] = decodeSequence(body)
+  const rest = [...unpacked(packed, unpack)]
   const header = appendHeader.safeParse(first)
   if (!header.success) throw invalid('the header', header.error)
   return {

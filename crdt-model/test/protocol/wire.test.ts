@@ -12,6 +12,7 @@ import {
   logItem,
   newId,
   PROTOCOL_VERSION,
+  packItem,
   parseAppend,
   ROUTES,
   SequenceReader,
@@ -20,7 +21,7 @@ import {
 } from '../../src/protocol/index.ts'
 
 // Change this only together with PROTOCOL_VERSION, or (before the first release) when a wire change is meant.
-const WIRE = { version: 1, hash: '30b83354a97d3536d39db4291c27294c4ca0bb72fbb5cd7785ca7a2156ea8bbc' }
+const WIRE = { version: 1, hash: 'b019e47ffda3eb0c88467274a5f8fb9c34fb61089f040190300fe3ae73abd933' }
 
 const schemaOf = (value: unknown) =>
   value instanceof z.ZodType
@@ -40,9 +41,16 @@ describe('the wire', () => {
         body: schemaOf(body),
         reply: schemaOf(reply),
       })),
-      frames: [appendItem, appendVerdict, endItem, logItem, snapshotItem, liveEvent, voidRecord].map(
-        schemaOf,
-      ),
+      frames: [
+        appendItem,
+        appendVerdict,
+        endItem,
+        logItem,
+        packItem,
+        snapshotItem,
+        liveEvent,
+        voidRecord,
+      ].map(schemaOf),
     }
     const hash = createHash('sha256').update(JSON.stringify(described)).digest('hex')
     expect({ version: PROTOCOL_VERSION, hash }).toEqual(WIRE)

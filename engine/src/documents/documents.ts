@@ -25,6 +25,8 @@ import {
 } from './drafts.ts'
 import { baseHeads, buildDraft, extraChanges, notFork, ownChanges, topUp } from './forks.ts'
 import {
+  type Added,
+  addDocuments,
   type DocumentInfo,
   putChanges,
   putInfo,
@@ -518,9 +520,15 @@ export class Documents {
     const changed: string[] = []
     await this.#serial.run(async () => {
       const writes: ((tx: Statements) => Promise<void>)[] = []
+      const added: Added[] = []
       await this.#flush()
+      const at = this.#now()
       for (const item of items) {
         const known = this.#infos.get(item.document_id)
+        if (!known && !this.#outbox.get(item.document_id)?.size) {
+          added.push({ info: infoOf(workspaceId, item, at), ord: this.#nextOrd++, bytes: item.bytes })
+          continue
+        }
         if (known && sameHeads(known.heads, item.heads)) continue
         if (known) {
           const draft = await this.#extra(known, item)
@@ -536,7 +544,9 @@ export class Documents {
       }
       await this.#state.write(async tx => {
         for (const write of writes) await write(tx)
+        await addDocuments(tx, added)
       })
+      for (const { info } of added) this.#infos.set(info.documentId, info)
       // A draft may be here before its pipeline is; it is read when it is wanted.
       for (const documentId of changed)
         if (this.#infos.get(documentId)?.base === null) await this.#load(documentId)
@@ -962,16 +972,7 @@ export class Documents {
 
   #replace(workspaceId: string, item: SnapshotItem): (tx: Statements) => Promise<void> {
     const keep = [...this.#waiting(item.document_id).values()]
-    const info: DocumentInfo = {
-      documentId: item.document_id,
-      workspaceId,
-      kind: item.kind,
-      subject: item.subject,
-      base: item.base,
-      title: item.title,
-      updatedAt: this.#now(),
-      heads: [...item.heads].sort(),
-    }
+    const info = infoOf(workspaceId, item, this.#now())
     this.#infos.set(item.document_id, info)
     const ord = (keep.length > 0 ? Math.min(...keep) : this.#nextOrd++) - 1
     return async tx => {
@@ -1025,6 +1026,17 @@ const sameHeads = (a: readonly string[], b: readonly string[]): boolean =>
 
 const stale = (before: DocumentInfo, now: DocumentInfo): boolean =>
   Date.parse(now.updatedAt) - Date.parse(before.updatedAt) > 10_000
+
+const infoOf = (workspaceId: string, item: SnapshotItem, updatedAt: string): DocumentInfo => ({
+  documentId: item.document_id,
+  workspaceId,
+  kind: item.kind,
+  subject: item.subject,
+  base: item.base,
+  title: item.title,
+  updatedAt,
+  heads: item.heads.toSorted(),
+})
 
 function build(snapshot: Uint8Array | null, changes: readonly Uint8Array[], actor?: string): Doc {
   const options = actor === undefined ? {} : { actor }

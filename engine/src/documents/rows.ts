@@ -120,6 +120,34 @@ export async function putInfo(tx: Statements, info: Omit<DocumentInfo, 'heads'>)
   )
 }
 
+/** A document that is here for the first time, as the server sent it. */
+export interface Added {
+  readonly info: DocumentInfo
+  readonly ord: number
+  readonly bytes: Uint8Array
+}
+
+/** Adds many documents that are not here yet, a snapshot each. */
+export async function addDocuments(tx: Statements, added: readonly Added[]): Promise<void> {
+  await tx.insert(
+    'documents',
+    added.map(({ info }) => [
+      info.documentId,
+      info.workspaceId,
+      info.kind,
+      info.subject?.kind ?? null,
+      info.subject?.id ?? null,
+      info.base,
+      info.title,
+      info.updatedAt,
+    ]),
+  )
+  await tx.insert(
+    'snapshots',
+    added.map(({ info, ord, bytes }) => [info.documentId, ord, JSON.stringify(info.heads), bytes]),
+  )
+}
+
 export const putChanges = (
   tx: Statements,
   documentId: string,

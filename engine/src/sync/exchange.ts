@@ -12,8 +12,10 @@ import {
   type SnapshotItem,
   type Subject,
   snapshotItem,
+  unpacked,
 } from '@pluto-duck/crdt-model/protocol'
 import type { z } from 'zod'
+import { unpack } from './packs.ts'
 import type { WireClient } from './wire-client.ts'
 
 /** The three exchanges of the change log, as values. A sequence without its end was cut: what came whole counts. */
@@ -52,26 +54,36 @@ export async function readLog(
 /** Changes in one page: what a page touches is loaded together. */
 const PAGE = 2_000
 
-/** Every document of the workspace, in parts that fit memory; returns the end. A cut answer throws `server.unreachable`. */
+/**
+ * Every document of the workspace once, in parts that fit memory; returns the end. A cut answer throws `server.unreachable`. A document's
+ * first item counts: the server sends what changed before the ready pages in which it is older.
+ */
 export async function readSnapshot(
   client: WireClient,
   workspaceId: string,
   signal: AbortSignal,
   take: (items: readonly SnapshotItem[]) => Promise<void>,
 ): Promise<EndItem> {
+  const seen = new Set<string>()
   let part: SnapshotItem[] = []
   let bytes = 0
   let end: EndItem | null = null
-  const stream = client.stream(changeRoutes.snapshot, { params: { workspace_id: workspaceId } }, { signal })
+  const stream = client.stream(
+    changeRoutes.snapshot,
+    { params: { workspace_id: workspaceId }, query: { pack: 'zstd' } },
+    { signal },
+  )
   for await (const item of sequence(stream)) {
     if ('end' in item) {
       end = parse(endItem, item)
       continue
     }
     const document = parse(snapshotItem, item)
+    if (seen.has(document.document_id)) continue
+    seen.add(document.document_id)
     part.push(document)
     bytes += document.bytes.length
-    if (part.length >= 200 || bytes > 8 * 1024 * 1024) {
+    if (bytes > PART_BYTES) {
       await take(part)
       part = []
       bytes = 0
@@ -81,6 +93,9 @@ export async function readSnapshot(
   await take(part)
   return end
 }
+
+/** Bytes of documents that are taken in together, in one transaction. */
+const PART_BYTES = 16 * 1024 * 1024
 
 export interface PushItem {
   readonly documentId: string
@@ -137,7 +152,7 @@ export const logItems = (base64: string): LogItem[] => {
 
 async function* sequence(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Record<string, unknown>> {
   const reader = new SequenceReader()
-  for await (const chunk of stream) yield* reader.push(chunk)
+  for await (const chunk of stream) yield* unpacked(reader.push(chunk), unpack)
 }
 
 function parse<S extends z.ZodType>(schema: S, item: unknown): z.output<S> {

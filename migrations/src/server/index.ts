@@ -6,6 +6,7 @@ import { versions } from './0004_versions.ts'
 import { runs } from './0005_runs.ts'
 import { drafts } from './0006_drafts.ts'
 import { voids } from './0007_voids.ts'
+import { snapshotPages } from './0008_snapshot_pages.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -16,4 +17,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0005_runs': runs,
   '0006_drafts': drafts,
   '0007_voids': voids,
+  '0008_snapshot_pages': snapshotPages,
 }

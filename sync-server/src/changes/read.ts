@@ -6,6 +6,8 @@ import { type Executor, readSeq, subjectOf } from './store.ts'
 const PAGE_BYTES = 8 * 1024 * 1024
 /** Documents that one query of a snapshot reads. */
 const SNAPSHOT_PAGE = 100
+export const FIRST_ID = '00000000-0000-0000-0000-000000000000'
+export const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 export interface LogPage {
   readonly items: readonly LogItem[]
@@ -91,12 +93,36 @@ export interface SnapshotDocument {
   readonly tailChanges: number
 }
 
+export interface SnapshotRange {
+  /** Only documents behind this id … */
+  readonly after?: string
+  /** … and up to this one. */
+  readonly upTo?: string
+  /** Only those that are in no page, or changed since theirs was made. */
+  readonly outsidePages?: boolean
+}
+
 /**
- * Every document of a workspace in order of id: its snapshot and the changes behind it. Loads none. A document that changes
+ * The documents of a workspace in order of id: snapshot and the changes behind it. Loads none. A document that changes
  * while this runs may reach further than the log did when it began.
  */
-export async function* readSnapshot(db: Executor, workspaceId: string): AsyncGenerator<SnapshotDocument> {
-  for (let after = '00000000-0000-0000-0000-000000000000'; ; ) {
+export async function* readSnapshot(
+  db: Executor,
+  workspaceId: string,
+  { after = FIRST_ID, upTo = LAST_ID, outsidePages = false }: SnapshotRange = {},
+): AsyncGenerator<SnapshotDocument> {
+  // The first condition is looked up in an index and leaves few for the second one.
+  const changed = outsidePages
+    ? sql`and d.seq > coalesce((
+          select min(p.seq) from snapshot_pages p
+          where p.workspace_id = ${workspaceId} and p.replaced_at is null
+        ), -1) and d.seq > coalesce((
+          select p.seq from snapshot_pages p
+          where p.workspace_id = d.workspace_id and p.replaced_at is null and p.last_id >= d.id
+          order by p.last_id limit 1
+        ), -1)`
+    : sql``
+  for (let from = after; ; ) {
     const { rows } = await sql<RawSnapshotItem>`
       select d.id, d.kind, d.subject_kind, d.subject_id, d.base, d.title, d.heads, d.seq, d.snapshot,
         t.bytes as tail, t.changes as tail_changes
@@ -104,7 +130,8 @@ export async function* readSnapshot(db: Executor, workspaceId: string): AsyncGen
         select string_agg(c.bytes, ''::bytea order by c.seq) as bytes, count(*) as changes from changes c
         where c.workspace_id = d.workspace_id and c.document_id = d.id and c.seq > d.snapshot_seq
       ) t
-      where d.workspace_id = ${workspaceId} and d.id > ${after} and cardinality(d.heads) > 0
+      where d.workspace_id = ${workspaceId} and d.id > ${from} and d.id <= ${upTo} ${changed}
+        and cardinality(d.heads) > 0
       order by d.id limit ${SNAPSHOT_PAGE}`.execute(db)
     for (const row of rows) {
       yield {
@@ -123,7 +150,7 @@ export async function* readSnapshot(db: Executor, workspaceId: string): AsyncGen
     }
     const last = rows.at(-1)
     if (!last || rows.length < SNAPSHOT_PAGE) return
-    after = last.id
+    from = last.id
   }
 }
 

@@ -18,12 +18,12 @@ import { Appender, type Verdict } from './append.ts'
 import { Digests } from './digest.ts'
 import { eventOf, streamEvents } from './events.ts'
 import { LogWatcher } from './log-watcher.ts'
-import { readLog, readRecords, readSnapshot } from './read.ts'
+import { unpack } from './packs.ts'
+import { readLog, readRecords } from './read.ts'
+import { sendSnapshot } from './send-snapshot.ts'
+import { SnapshotPages } from './snapshot-pages.ts'
 import { Snapshots } from './snapshots.ts'
 import { readSeq } from './store.ts'
-
-/** Changes behind a snapshot at which whoever serves it asks for a new one. */
-const LONG_TAIL = 200
 
 /** The change log over HTTP, and what other features need of it. */
 export interface ChangesFeature extends Feature {
@@ -68,9 +68,15 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
     onCommit: commit => {
       void bus.publish(commit.workspaceId, eventOf(commit))
       snapshots.note(commit)
+      pages.note(commit)
     },
     onCorrupt: (workspaceId, documentId, reason) =>
       void snapshots.condemn(workspaceId, documentId, reason).catch(onError),
+  })
+  const pages = new SnapshotPages({
+    db,
+    onError,
+    compact: (workspaceId, documentId) => snapshots.compact(workspaceId, documentId),
   })
   void snapshots.resume().catch(onError)
   const digests = new Digests(db)
@@ -84,7 +90,7 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
 
   const implementations = [
     implement(changeRoutes.append, async ({ member, session, deviceId, origin, body }) => {
-      const { header, items } = parseAppend(body)
+      const { header, items } = parseAppend(body, unpack)
       assertDevice(deviceId, header.device_id)
       if (items.length > LIMITS.pushChanges)
         throw new AppError('request.too_large', `A push has at most ${LIMITS.pushChanges} changes.`)
@@ -125,7 +131,7 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
       return encodeSequence([...page.items, endOf({ seq: page.seq, more: page.more, digest })])
     }),
 
-    implement(changeRoutes.snapshot, async ({ member, response, guard }) => {
+    implement(changeRoutes.snapshot, async ({ member, query, response, guard }) => {
       const { workspaceId } = member
       const signal = guard()
       const seq = await readSeq(db, workspaceId)
@@ -134,11 +140,13 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
         if (!response.write(part)) await once(response, 'drain', { signal })
       }
       try {
-        for await (const { item, tailChanges } of readSnapshot(db, workspaceId)) {
-          if (signal.aborted) break
-          if (tailChanges >= LONG_TAIL) snapshots.request(workspaceId, item.document_id)
-          await write(encodeItem({ ...item }))
-        }
+        const { longTails, outside } = await sendSnapshot(db, workspaceId, {
+          write,
+          packed: query.pack === 'zstd',
+          signal,
+        })
+        for (const documentId of longTails) snapshots.request(workspaceId, documentId)
+        pages.served(workspaceId, outside)
         // Without its end item the reader knows that the answer was cut.
         if (!signal.aborted) {
           const digest = await digestAt(workspaceId, seq)
@@ -194,6 +202,7 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
     watcher,
     close: async () => {
       watcher.close()
+      await pages.close()
       await snapshots.close()
       await Promise.all([trial.close(), compactor.close()])
     },

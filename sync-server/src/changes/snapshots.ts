@@ -79,7 +79,7 @@ export class Snapshots {
     for (const [id, { workspaceId, documentId }] of this.due) {
       this.due.delete(id)
       try {
-        await this.build(workspaceId, documentId)
+        await this.compact(workspaceId, documentId)
       } catch (error) {
         this.options.onError(error)
       }
@@ -88,7 +88,8 @@ export class Snapshots {
     if (this.due.size > 0) this.running = this.run()
   }
 
-  private async build(workspaceId: string, documentId: string): Promise<void> {
+  /** Compacts one document now. */
+  async compact(workspaceId: string, documentId: string): Promise<void> {
     const { db, trial } = this.options
     const [document] = await readDocuments(db, workspaceId, [documentId])
     // A draft is its own few changes on its base: there is nothing to compact, and its base's history is not copied.

@@ -1,0 +1,50 @@
+import { encodeItem } from '@pluto-duck/crdt-model/protocol'
+import { Packer, unpackPage } from './packs.ts'
+import { readSnapshot } from './read.ts'
+import { readPage, readPages } from './snapshot-pages.ts'
+import type { Executor } from './store.ts'
+
+/** Changes behind a snapshot at which whoever serves it asks for a new one. */
+const LONG_TAIL = 200
+
+export interface SentSnapshot {
+  /** Documents that should be compacted. */
+  readonly longTails: readonly string[]
+  /** Documents that were in no page, or had changed since. */
+  readonly outside: number
+}
+
+/**
+ * Sends every document: first those that changed since their page was made, then the pages as they are. The first item of a
+ * document counts, so the older one in its page does no harm. One page is in memory at a time.
+ */
+export async function sendSnapshot(
+  db: Executor,
+  workspaceId: string,
+  to: {
+    readonly write: (part: Uint8Array) => Promise<void>
+    readonly packed: boolean
+    readonly signal: AbortSignal
+  },
+): Promise<SentSnapshot> {
+  const longTails: string[] = []
+  let outside = 0
+  const packer = new Packer(to.write)
+  for await (const { item, tailChanges } of readSnapshot(db, workspaceId, { outsidePages: true })) {
+    if (to.signal.aborted) break
+    outside++
+    if (tailChanges >= LONG_TAIL) longTails.push(item.document_id)
+    const encoded = encodeItem({ ...item })
+    if (to.packed) await packer.add(encoded)
+    else await to.write(encoded)
+  }
+  await packer.flush()
+  // Listed after the others: pages that were made meanwhile have more in them, never less.
+  for (const { pageId } of await readPages(db, workspaceId)) {
+    if (to.signal.aborted) break
+    const page = await readPage(db, workspaceId, pageId)
+    if (!page) throw new Error('a page was thrown away while it was being sent')
+    await to.write(to.packed ? encodeItem({ pack: 'zstd', ...page }) : unpackPage(page))
+  }
+  return { longTails, outside }
+}
