@@ -75,7 +75,7 @@ const everything = async () => {
     documents: await value('document.list', {}),
     pipelines: await value('pipeline.list', {}),
     files: await value('pipeline.export', { pipeline_id: pipeline }),
-    drafts: await value('draft.list', {}),
+    drafts: await value('local_draft.list', {}),
     grants: await value('grant.list', {}),
     runs: await value('run.list', {}),
     ledger: await value('ledger.list', {}),
@@ -279,8 +279,12 @@ const calls: readonly Case[] = [
     'artifact.not_found',
     () => ask('run.download', { artifact_id: unknown }),
   ],
-  ['a draft that there is not', 'draft.not_found', () => ask('draft.export', { draft_id: unknown })],
-  ['a draft that there is not, applied', 'draft.not_found', () => ask('draft.apply', { draft_id: unknown })],
+  ['a draft that there is not', 'draft.not_found', () => ask('local_draft.export', { draft_id: unknown })],
+  [
+    'a draft that there is not, applied',
+    'draft.not_found',
+    () => ask('local_draft.apply', { draft_id: unknown }),
+  ],
   [
     'a grant of a kind that there is not',
     'request.invalid',
@@ -409,11 +413,11 @@ describe('bad input over the bridge', () => {
     }
     // What this machine let through, the server refuses: it ends as a private draft, and the document is as it was.
     await until('nothing waits', async () => (await device.session.value('sync.now', {})).waiting === 0)
-    const { drafts } = await device.session.value('draft.list', {})
+    const { drafts } = await device.session.value('local_draft.list', {})
     if (taken.length > 0) expect(drafts.length, taken.join()).toBeGreaterThan(0)
     expect((await DocumentView.open(device, documentId)).heads).toEqual(heads)
     expect(await tables.kept()).toEqual(before)
-    for (const { draft_id } of drafts) await device.session.value('draft.discard', { draft_id })
+    for (const { draft_id } of drafts) await device.session.value('local_draft.discard', { draft_id })
   })
 
   it.each(spoiled)('files: %s', async (_name, files) => {

@@ -106,7 +106,7 @@ describe('a viewer', () => {
       ),
     )
     const draft = await until('the edit is a local draft', async () => {
-      const { drafts } = await vic.session.value('draft.list', {})
+      const { drafts } = await vic.session.value('local_draft.list', {})
       return drafts.find(entry => entry.document_id === pipeline) ?? null
     })
     expect(draft).toMatchObject({ code: 'permission', title: 'weekly', changes: 1 })
@@ -118,9 +118,9 @@ describe('a viewer', () => {
       expect.objectContaining({ kind: 'refused', draft_id: draft.draft_id, document_id: pipeline }),
     )
 
-    const exported = await vic.session.value('draft.export', { draft_id: draft.draft_id })
+    const exported = await vic.session.value('local_draft.export', { draft_id: draft.draft_id })
     expect(exported.files['revenue.sql']).toContain('sum(amount) * 2')
-    const compared = await vic.session.value('draft.compare', { draft_id: draft.draft_id })
+    const compared = await vic.session.value('local_draft.compare', { draft_id: draft.draft_id })
     expect(compared.files.map(file => file.path)).toEqual(['revenue.sql'])
 
     // Her pipeline is what the server has; nobody else has seen the edit, and the log holds nothing of it.
@@ -128,7 +128,7 @@ describe('a viewer', () => {
     expect(hers).toEqual(before)
     await inSync(ann)
     expect(await ann.session.value('pipeline.export', { pipeline_id: pipeline })).toEqual(before)
-    expect(await ann.session.value('draft.list', {})).toEqual({ drafts: [] })
+    expect(await ann.session.value('local_draft.list', {})).toEqual({ drafts: [] })
     expect(await tables.query('select count(*)::int as n from changes')).toEqual(logBefore)
   })
 
@@ -170,16 +170,16 @@ describe('a viewer', () => {
     expect(seen.anchor).toMatchObject({ kind: 'step', step_id: stepId, quote: 'select' })
     const { authors } = await ann.session.value('document.authors', { document_id, hashes: [String(hash)] })
     expect(authors).toEqual({ [String(hash)]: { user_id: vicPerson.userId, name: 'Vic' } })
-    const { drafts } = await vic.session.value('draft.list', {})
+    const { drafts } = await vic.session.value('local_draft.list', {})
     expect(drafts.map(draft => draft.document_id)).not.toContain(document_id)
   })
 
   it('keeps her draft through a restart, and can throw it away', async () => {
     await vic.kill()
     vic = await startDevice({ home: vic.home, server: server.url, person: vicPerson })
-    const { drafts } = await vic.session.value('draft.list', {})
+    const { drafts } = await vic.session.value('local_draft.list', {})
     expect(drafts).toHaveLength(1)
-    await vic.session.value('draft.discard', { draft_id: drafts[0]?.draft_id as string })
+    await vic.session.value('local_draft.discard', { draft_id: drafts[0]?.draft_id as string })
     const state = await until('nothing needs her any more', async () => {
       const now = await vic.session.value('sync.now', {})
       if (now.state !== 'in_sync') throw new Error(JSON.stringify(now))

@@ -16,7 +16,7 @@ import { Router } from './route.svelte.ts'
 
 type Info = OutputOf<'app.info'>
 type Workspace = OutputOf<'workspace.list'>['workspaces'][number]
-type Draft = OutputOf<'draft.list'>['drafts'][number]
+type Draft = OutputOf<'local_draft.list'>['drafts'][number]
 export type Panel =
   | 'palette'
   | 'shortcuts'
@@ -107,7 +107,7 @@ export class App {
   async readLists(): Promise<void> {
     const [pipelines, drafts] = await Promise.all([
       this.call('pipeline.list', {}),
-      this.call('draft.list', {}),
+      this.call('local_draft.list', {}),
     ])
     if (pipelines.ok) this.pipelines = pipelines.value.pipelines
     if (drafts.ok) this.drafts = drafts.value.drafts

@@ -264,7 +264,7 @@ export function memoryBridge(world: World): Bridge {
     'sync.now': () => sync,
     'sync.pause': ({ paused }) => Object.assign(sync, { paused, state: paused ? 'offline' : 'in_sync' }),
     'pipeline.list': () => ({ pipelines: world.pipelines.map(({ id }) => entry(id)) }),
-    'draft.list': () => ({
+    'local_draft.list': () => ({
       drafts:
         world.scene === 'draft'
           ? [
@@ -516,7 +516,7 @@ export function memoryBridge(world: World): Bridge {
       ],
     }),
   }
-  handlers['draft.compare'] = () =>
+  handlers['local_draft.compare'] = () =>
     handlers['version.compare']!({
       pipeline_id: idOf(1),
       before: { kind: 'working' },

@@ -15,6 +15,9 @@ export const findPipeline = async (session: Session, nameOrId: string): Promise<
   const { pipelines } = await session.value('pipeline.list', {})
   const found = pipelines.find(p => (validate(nameOrId) ? p.pipeline_id === nameOrId : p.name === nameOrId))
   if (found) return found
+  // A draft is edited, compiled and exported like a pipeline, by its id.
+  const entry = validate(nameOrId) ? await session.call('pipeline.read', { pipeline_id: nameOrId }) : null
+  if (entry?.ok) return entry.value
   const names = pipelines.map(p => p.name)
   throw new AppError(
     'pipeline.not_found',

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { addAccountCommands } from './commands/account.ts'
+import { addDraftCommands } from './commands/drafts.ts'
 import { addPipelineCommands } from './commands/pipelines.ts'
 import { addRunCommands } from './commands/runs.ts'
 import { addScheduleCommands } from './commands/schedules.ts'
@@ -45,6 +46,7 @@ export const runProgram = async (
   addPipelineCommands(program, context)
   addRunCommands(program, context)
   addVersionCommands(program, context)
+  addDraftCommands(program, context)
   addScheduleCommands(program, context)
   addSyncCommands(program, context)
   addCommands(program)
@@ -66,4 +68,4 @@ export const wantsJson = (argv: readonly string[]): boolean => argv.includes('--
 const allCommands = (command: Command): Command[] =>
   command.commands.flatMap(child => [child as Command, ...allCommands(child as Command)])
 
-export type { Output }
+export type { Context, Output }

@@ -2,6 +2,8 @@ import type { ErrorBody, Result } from '@pluto-duck/crdt-model/errors'
 import type { InputOf, MethodName, OutputOf } from './methods.ts'
 import type { Event, TopicEvent, TopicName } from './topics.ts'
 
+export * from './comparison.ts'
+export * from './drafts.ts'
 export * from './method.ts'
 export * from './methods.ts'
 export * from './page.ts'

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { comparison, side } from './comparison.ts'
+import { draftMethods } from './drafts.ts'
 import { method } from './method.ts'
 import {
   base64,
@@ -22,50 +24,6 @@ const done = z.strictObject({ ok: z.literal(true) })
 const pipeline = z.strictObject({ pipeline_id: id })
 const serverAddress = z.url({ protocol: /^https?$/ })
 const params = z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])).default({})
-
-/** A side of a comparison: a version, the working state on this device, or a local draft. */
-export const side = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('version'), number: z.number().int().positive() }),
-  z.strictObject({ kind: z.literal('working') }),
-  z.strictObject({ kind: z.literal('local_draft'), draft_id: id }),
-])
-
-export const textLine = z.strictObject({
-  op: z.enum(['same', 'added', 'removed']),
-  text: z.string(),
-  before: z.number().int().nullable(),
-  after: z.number().int().nullable(),
-})
-
-export const comparison = z.strictObject({
-  pipeline_id: id,
-  /** File by file, as the folder format has them; unchanged files are left out. */
-  files: z.array(
-    z.strictObject({
-      path: z.string(),
-      status: z.enum(['added', 'removed', 'changed', 'formatting']),
-      before: z.string(),
-      after: z.string(),
-      lines: z.array(textLine),
-    }),
-  ),
-  settings: z.array(
-    z.strictObject({ label: z.string(), before: z.string().nullable(), after: z.string().nullable() }),
-  ),
-  steps: z.array(
-    z.strictObject({
-      step_id: z.string(),
-      name: z.string(),
-      change: z.enum(['added', 'removed', 'renamed', 'edited', 'downstream', 'same']),
-      columns_added: z.array(column),
-      columns_removed: z.array(column),
-      columns_retyped: z.array(z.strictObject({ name: z.string(), before: z.string(), after: z.string() })),
-      rows_before: z.number().int().nullable(),
-      rows_after: z.number().int().nullable(),
-    }),
-  ),
-})
-export type Comparison = z.infer<typeof comparison>
 
 export const compiled = z.strictObject({
   problems: z.array(problem),
@@ -109,16 +67,19 @@ export const planView = z.strictObject({
   ),
 })
 
-export const localDraft = z.strictObject({
-  draft_id: id,
-  document_id: id,
-  title: z.string(),
-  /** Why the server refused it. */
-  code: z.string(),
-  reason: z.string(),
-  changes: z.number().int(),
-  created_at: timestamp,
-})
+/** What became of a publish. */
+const publishOutcome = z.discriminatedUnion('state', [
+  z.strictObject({ state: z.literal('published'), version: versionSummary, created: z.boolean() }),
+  z.strictObject({ state: z.literal('queued') }),
+  z.strictObject({ state: z.literal('marks'), marks: z.array(mark) }),
+  z.strictObject({
+    state: z.literal('moved'),
+    current: versionSummary,
+    comparison: comparison.nullable(),
+  }),
+  z.strictObject({ state: z.literal('invalid'), problems: z.array(problem) }),
+  z.strictObject({ state: z.literal('refused'), error: errorBody }),
+])
 
 export const METHODS = {
   'app.info': method({
@@ -237,6 +198,11 @@ export const METHODS = {
     summary: 'Pipelines of the workspace',
     input: none,
     output: z.strictObject({ pipelines: z.array(pipelineEntry) }),
+  }),
+  'pipeline.read': method({
+    summary: 'One pipeline, or a draft of one',
+    input: pipeline,
+    output: pipelineEntry,
   }),
   'pipeline.create': method({
     summary: 'Make an empty pipeline',
@@ -415,18 +381,7 @@ export const METHODS = {
   'version.publish': method({
     summary: 'Publish the working state; queued when offline',
     input: pipeline.extend({ message: z.string().max(10_000).default('') }),
-    output: z.discriminatedUnion('state', [
-      z.strictObject({ state: z.literal('published'), version: versionSummary, created: z.boolean() }),
-      z.strictObject({ state: z.literal('queued') }),
-      z.strictObject({ state: z.literal('marks'), marks: z.array(mark) }),
-      z.strictObject({
-        state: z.literal('moved'),
-        current: versionSummary,
-        comparison: comparison.nullable(),
-      }),
-      z.strictObject({ state: z.literal('invalid'), problems: z.array(problem) }),
-      z.strictObject({ state: z.literal('refused'), error: errorBody }),
-    ]),
+    output: publishOutcome,
   }),
   'version.restore': method({
     summary: 'Make the working state equal to a version and publish it as a new one',
@@ -434,45 +389,10 @@ export const METHODS = {
       number: z.number().int().positive(),
       message: z.string().max(10_000).default(''),
     }),
-    output: z.discriminatedUnion('state', [
-      z.strictObject({ state: z.literal('published'), version: versionSummary, created: z.boolean() }),
-      z.strictObject({ state: z.literal('queued') }),
-      z.strictObject({ state: z.literal('marks'), marks: z.array(mark) }),
-      z.strictObject({
-        state: z.literal('moved'),
-        current: versionSummary,
-        comparison: comparison.nullable(),
-      }),
-      z.strictObject({ state: z.literal('invalid'), problems: z.array(problem) }),
-      z.strictObject({ state: z.literal('refused'), error: errorBody }),
-    ]),
+    output: publishOutcome,
   }),
 
-  'draft.list': method({
-    summary: 'Refused edits, kept as private drafts',
-    input: none,
-    output: z.strictObject({ drafts: z.array(localDraft) }),
-  }),
-  'draft.compare': method({
-    summary: 'A local draft beside the document',
-    input: z.strictObject({ draft_id: id }),
-    output: comparison,
-  }),
-  'draft.export': method({
-    summary: 'A local draft as a folder of files',
-    input: z.strictObject({ draft_id: id }),
-    output: z.strictObject({ files: z.record(z.string(), z.string()) }),
-  }),
-  'draft.apply': method({
-    summary: 'Apply a local draft to the document again, as your edit',
-    input: z.strictObject({ draft_id: id }),
-    output: done,
-  }),
-  'draft.discard': method({
-    summary: 'Throw a local draft away',
-    input: z.strictObject({ draft_id: id }),
-    output: done,
-  }),
+  ...draftMethods,
 
   'schedule.list': method({
     summary: 'Schedules of the workspace',

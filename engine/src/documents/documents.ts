@@ -3,6 +3,7 @@ import * as A from '@automerge/automerge'
 import {
   createPipeline,
   displayName,
+  draftTitle,
   forkAt,
   forkDraft,
   makeEqualTo,
@@ -888,6 +889,17 @@ export class Documents {
     const bytes = A.save(doc)
     A.free(doc)
     return bytes
+  }
+
+  /** The title that a draft was opened with. */
+  forkTitle(draftId: string): Promise<string> {
+    return this.#serial.run(async () => {
+      const own = ownChanges(await readDocument(this.#state, draftId))
+      const [first] = own.filter(
+        bytes => A.decodeChange(bytes).seq === 1 && A.decodeChange(bytes).ops.length === 0,
+      )
+      return first ? draftTitle(first) : ''
+    })
   }
 
   #baseOf(draftId: string): string {

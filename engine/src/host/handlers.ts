@@ -2,6 +2,7 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import { identityRoutes, newId, scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
 import type { OutputOf } from '../contract/index.ts'
 import type { Documents } from '../documents/index.ts'
+import type { Drafts } from '../drafts/drafts.ts'
 import type { RunService } from '../runs/index.ts'
 import { installSample } from '../samples.ts'
 import type { SecretStore } from '../secrets/index.ts'
@@ -24,6 +25,7 @@ export interface Features {
   }
   readonly account: Account
   readonly documents: Documents
+  readonly drafts: Drafts
   readonly pipelines: Pipelines
   readonly versions: Versions
   readonly versionCache: VersionCache
@@ -119,6 +121,7 @@ export const createHandlers = (f: Features): Handlers => ({
   },
 
   'pipeline.list': async () => ({ pipelines: await f.pipelines.list(f.workspace.id) }),
+  'pipeline.read': ({ pipeline_id }) => f.pipelines.entry(pipeline_id),
   'pipeline.create': ({ pipeline_id, name }) => f.pipelines.create(f.workspace.id, pipeline_id, name),
   'pipeline.create_sample': async () => {
     const sample = await installSample({ filesDir: f.workspace.filesDir })
@@ -173,7 +176,18 @@ export const createHandlers = (f: Features): Handlers => ({
   'version.publish': ({ pipeline_id, message }) => f.versions.publish(pipeline_id, message),
   'version.restore': ({ pipeline_id, number, message }) => f.versions.restore(pipeline_id, number, message),
 
-  'draft.list': async () => {
+  'draft.list': async ({ pipeline_id }) => ({ drafts: await f.drafts.list(pipeline_id) }),
+  'draft.read': ({ draft_id }) => f.drafts.read(draft_id),
+  'draft.create': ({ draft_id, pipeline_id, title, from }) =>
+    f.drafts.create(draft_id, pipeline_id, title, from),
+  'draft.compare': ({ draft_id }) => f.drafts.compare(draft_id),
+  'draft.take_in': async ({ draft_id, from }) => ({ changed: await f.drafts.takeIn(draft_id, from) }),
+  'draft.request_review': ({ draft_id, message }) => f.drafts.requestReview(draft_id, message),
+  'draft.review': ({ draft_id, verdict, message }) => f.drafts.review(draft_id, verdict, message),
+  'draft.merge': ({ draft_id, message, resolve }) => f.drafts.merge(draft_id, message, resolve),
+  'draft.close': ({ draft_id }) => f.drafts.close(draft_id),
+
+  'local_draft.list': async () => {
     const drafts = await f.documents.drafts(f.workspace.id)
     return {
       drafts: drafts.map(draft => ({
@@ -187,8 +201,8 @@ export const createHandlers = (f: Features): Handlers => ({
       })),
     }
   },
-  'draft.compare': ({ draft_id }) => compareDraft(f, draft_id),
-  'draft.export': async ({ draft_id }) => {
+  'local_draft.compare': ({ draft_id }) => compareDraft(f, draft_id),
+  'local_draft.export': async ({ draft_id }) => {
     const draft = await f.documents.draft(draft_id)
     return {
       files: f.pipelines.files(
@@ -196,11 +210,12 @@ export const createHandlers = (f: Features): Handlers => ({
       ),
     }
   },
-  'draft.apply': async ({ draft_id }) => {
+  'local_draft.apply': async ({ draft_id }) => {
     await f.documents.applyDraft(draft_id)
     return OK
   },
-  'draft.discard': async ({ draft_id }) => {
+  'local_draft.send': ({ draft_id, new_draft_id, title }) => f.drafts.send(draft_id, new_draft_id, title),
+  'local_draft.discard': async ({ draft_id }) => {
     await f.documents.discardDraft(draft_id)
     return OK
   },
@@ -243,7 +258,7 @@ export const createHandlers = (f: Features): Handlers => ({
 })
 
 /** A refused edit beside what the document is now (or was on the server, when it is gone). */
-const compareDraft = async (f: Features, draftId: string): Promise<OutputOf<'draft.compare'>> => {
+const compareDraft = async (f: Features, draftId: string): Promise<OutputOf<'local_draft.compare'>> => {
   const draft = await f.documents.draft(draftId)
   const side = { kind: 'local_draft', draft_id: draftId } as const
   if (f.documents.has(draft.documentId))

@@ -7,6 +7,7 @@ import { versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { type Logger, pino } from 'pino'
 import { systemClock } from '../clock.ts'
 import { Documents } from '../documents/index.ts'
+import { Drafts } from '../drafts/drafts.ts'
 import { Marks, Publisher } from '../publish/index.ts'
 import { RunService } from '../runs/index.ts'
 import { ScheduleAgent } from '../schedules/index.ts'
@@ -221,12 +222,24 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
       publish: request => publisher.publish(request, () => opened.connected),
       toProblem: toContractProblem,
     })
+    const drafts = new Drafts({
+      documents,
+      server: calls,
+      versions: versionCache,
+      workspaceId: () => opened.id,
+      sync: async () => {
+        await opened.syncNow()
+      },
+      stepFacts: (pipelineId, definition) => runs.stepFacts(pipelineId, definition),
+      toMarks: (documentId, found) => opened.marksOfServer(documentId, found),
+    })
     await runs.resume()
 
     const handlers = createHandlers({
       about: { version, duckdb: duckdbVersion(), folder, deviceId },
       account,
       documents,
+      drafts,
       pipelines,
       versions,
       versionCache,

@@ -240,6 +240,11 @@ export class OpenWorkspace {
     return this.#p.marks.list(pipelineId, current?.heads ?? [], userId => this.#nameOf(userId))
   }
 
+  /** Marks as the server gave them. */
+  marksOfServer(documentId: string, marks: unknown): Promise<ContractMark[]> {
+    return this.#p.marks.ofServer(documentId, marks, userId => this.#nameOf(userId))
+  }
+
   async reviewMark(pipelineId: string, markId: string, reviewed: boolean): Promise<ContractMark[]> {
     await this.#p.marks.review(pipelineId, markId, reviewed)
     await this.#tell()
@@ -382,6 +387,8 @@ export class OpenWorkspace {
         .refresh(workspaceId)
         .then(() => this.#p.bus.publish('pipelines.changed', { pipeline_id: event.pipeline_id }))
         .catch((error: unknown) => this.#quiet(error))
+    } else if (event.type === 'draft') {
+      this.#p.bus.publish('pipelines.changed', { pipeline_id: event.pipeline_id })
     } else if (event.type === 'member') {
       this.#refresh().catch((error: unknown) => this.#quiet(error))
     } else if (event.type === 'run') {
@@ -427,7 +434,7 @@ export class OpenWorkspace {
 
   async #needs(diverged: readonly string[]): Promise<SyncState['needs']> {
     const needs: SyncState['needs'] = []
-    const pipelines = this.#p.documents.list(this.id).filter(({ kind }) => kind === 'pipeline')
+    const pipelines = this.#p.documents.list(this.id).filter(({ kind, base }) => kind === 'pipeline' && base === null)
     const overviews = await this.#p.overviews.all(pipelines)
     const reviewed = await this.#p.marks.reviewed()
     for (const info of pipelines) {

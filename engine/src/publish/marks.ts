@@ -1,4 +1,5 @@
 import { type ChangeRecord, conflictMarks, type Mark, pipelineFromDoc } from '@pluto-duck/crdt-model'
+import { z } from 'zod'
 import { type Clock, isoTime } from '../clock.ts'
 import type { ContractMark } from '../contract/index.ts'
 import type { Documents } from '../documents/index.ts'
@@ -34,18 +35,25 @@ export class Marks {
       pipelineId,
     )
     const reviewed = new Set(rows.map(row => row.mark_id))
-    return found.map(({ mark, label }) => ({
-      id: mark.id,
-      kind: mark.kind,
-      step_id: mark.step_id ?? null,
-      label,
-      field: mark.field,
-      sides: mark.sides.map((side, i) => ({
-        authors: side.author_ids.map(nameOf),
-        value: inWords(mark.values[i]),
-      })),
-      reviewed: reviewed.has(mark.id),
-    }))
+    return found.map(({ mark, label }) => toContractMark(mark, label, nameOf, reviewed.has(mark.id)))
+  }
+
+  /** Marks as the server gave them, in the words of a document that both sides share. */
+  async ofServer(
+    documentId: string,
+    marks: unknown,
+    nameOf: (userId: string) => string,
+  ): Promise<ContractMark[]> {
+    const given = z.array(serverMark).safeParse(marks)
+    if (!given.success) return []
+    const names = await this.#documents.read(
+      documentId,
+      doc => new Map(pipelineFromDoc(doc).steps.map(step => [step.id, step.name])),
+    )
+    return given.data.map(({ step_id, ...mark }) => {
+      const whole = step_id === undefined ? mark : { ...mark, step_id }
+      return toContractMark(whole, labelOf(whole, names), nameOf, false)
+    })
   }
 
   /** Marks, of all pipelines, that somebody here has looked at. */
@@ -114,6 +122,33 @@ export class Marks {
     return found
   }
 }
+
+const serverMark = z.object({
+  id: z.string(),
+  kind: z.enum(['text', 'setting', 'deletion']),
+  step_id: z.string().optional(),
+  field: z.string(),
+  sides: z.array(z.object({ hashes: z.array(z.string()), author_ids: z.array(z.string()) })),
+  values: z.array(z.unknown()),
+})
+
+const toContractMark = (
+  mark: Mark,
+  label: string,
+  nameOf: (userId: string) => string,
+  reviewed: boolean,
+): ContractMark => ({
+  id: mark.id,
+  kind: mark.kind,
+  step_id: mark.step_id ?? null,
+  label,
+  field: mark.field,
+  sides: mark.sides.map((side, i) => ({
+    authors: side.author_ids.map(nameOf),
+    value: inWords(mark.values[i]),
+  })),
+  reviewed,
+})
 
 interface Found {
   readonly mark: Mark

@@ -1,11 +1,12 @@
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, relative, resolve, sep } from 'node:path'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { basename, join, relative, resolve, sep } from 'node:path'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import type { Command } from 'commander'
 import type { ContractProblem } from '../../contract/index.ts'
 import { type Context, findPipeline, parseParams, parseSide } from '../context.ts'
 import { answer, EXIT, Finding, type Output, table } from '../output.ts'
+import { writeFiles } from '../write-files.ts'
 
 /** Files of a pipeline's folder; anything else in it is left alone. */
 const OURS = /\.(ya?ml|sql|md)$/
@@ -52,7 +53,8 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
       'import a folder of files (pipeline.yaml, *.sql, report.md); a pipeline of the same name is brought up to it',
     )
     .option('--sample', 'import the sample pipeline with its data instead')
-    .action(async (folder: string | undefined, options: { sample?: boolean }) => {
+    .option('--draft <id>', 'into this draft instead')
+    .action(async (folder: string | undefined, options: { sample?: boolean; draft?: string }) => {
       const session = await context.session()
       if (options.sample) {
         answer(
@@ -63,7 +65,10 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
         return
       }
       if (!folder) throw new AppError('usage.invalid', 'Name a folder, or use --sample.')
-      const outcome = await session.value('pipeline.import', { files: await readFolder(folder) })
+      const outcome = await session.value('pipeline.import', {
+        files: await readFolder(folder),
+        ...(options.draft === undefined ? {} : { pipeline_id: options.draft }),
+      })
       if (outcome.state === 'problems') {
         showProblems(output, outcome.problems, folder)
         throw new Finding(EXIT.definition)
@@ -85,11 +90,7 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
       const side = options.version ? parseSide(options.version) : ({ kind: 'working' } as const)
       const { files } = await session.value('pipeline.export', { pipeline_id: pipeline.pipeline_id, side })
       const target = resolve(folder ?? pipeline.name)
-      for (const [path, text] of Object.entries(files)) {
-        const file = join(target, path)
-        await mkdir(dirname(file), { recursive: true })
-        await writeFile(file, text)
-      }
+      await writeFiles(target, files)
       answer(
         output,
         { folder: target, files: Object.keys(files) },

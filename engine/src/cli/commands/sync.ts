@@ -1,10 +1,8 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Command } from 'commander'
 import type { SyncState } from '../../contract/index.ts'
 import type { Context } from '../context.ts'
-import { answer, EXIT, Finding, table, when } from '../output.ts'
+import { answer, EXIT, Finding } from '../output.ts'
 
 export const addSyncCommands = (program: Command, context: Context): void => {
   const { output } = context
@@ -27,56 +25,6 @@ export const addSyncCommands = (program: Command, context: Context): void => {
       if (state.state === 'offline') throw new Finding(EXIT.network)
       if (state.state === 'signed_out') throw new Finding(EXIT.permission)
       if (state.state === 'needs_you') throw new Finding(EXIT.conflict)
-    })
-
-  const draft = program.command('draft').description('edits that the server refused, kept as private drafts')
-  draft
-    .command('list', { isDefault: true })
-    .description('list them')
-    .action(async () => {
-      const session = await context.session()
-      answer(output, (await session.value('draft.list', {})).drafts, all =>
-        table(
-          ['draft', 'document', 'why', 'changes', 'since'],
-          all.map(d => [d.draft_id, d.title, d.reason, String(d.changes), when(d.created_at)]),
-          'There is none.',
-        ),
-      )
-    })
-  draft
-    .command('export <draft> <folder>')
-    .description('write one as a folder of files')
-    .action(async (draftId: string, folder: string) => {
-      const session = await context.session()
-      const { files } = await session.value('draft.export', { draft_id: draftId })
-      for (const [path, text] of Object.entries(files)) {
-        const file = join(resolve(folder), path)
-        await mkdir(dirname(file), { recursive: true })
-        await writeFile(file, text)
-      }
-      answer(
-        output,
-        { folder, files: Object.keys(files) },
-        r => `Wrote ${r.files.length} files to ${r.folder}.`,
-      )
-    })
-  draft
-    .command('apply <draft>')
-    .description('apply one to its document again, as your edit')
-    .action(async (draftId: string) => {
-      const session = await context.session()
-      answer(
-        output,
-        await session.value('draft.apply', { draft_id: draftId }),
-        () => 'Applied; it goes out with the next sync.',
-      )
-    })
-  draft
-    .command('discard <draft>')
-    .description('throw one away')
-    .action(async (draftId: string) => {
-      const session = await context.session()
-      answer(output, await session.value('draft.discard', { draft_id: draftId }), () => 'Thrown away.')
     })
 
   const secrets = program.command('secrets').description('secrets in the keychain of this machine')
@@ -132,7 +80,7 @@ const showState = (state: SyncState): string => {
         `${need.pipeline}: two people edited ${need.steps.join(', ')}: \`pluto marks ${need.pipeline}\``,
       )
     else if (need.kind === 'refused')
-      lines.push(`${need.title}: an edit was refused (${need.reason}): \`pluto draft list\``)
+      lines.push(`${need.title}: an edit was refused (${need.reason}): \`pluto local-draft list\``)
     else if (need.kind === 'publish')
       lines.push(`${need.pipeline}: the publish waits for you: ${need.reason}`)
     else lines.push(`${need.title}: differs from the server; it is being repaired.`)

@@ -98,7 +98,7 @@ export const addVersionCommands = (program: Command, context: Context): void => 
     })
 }
 
-const showMark = (mark: ContractMark): string =>
+export const showMark = (mark: ContractMark): string =>
   [
     `${mark.label}${mark.reviewed ? ' (looked at)' : ''}`,
     ...mark.sides.map(
@@ -108,7 +108,7 @@ const showMark = (mark: ContractMark): string =>
 
 const indent = (text: string): string => text.replace(/^/gm, '    ')
 
-const showComparison = (comparison: Comparison): string => {
+export const showComparison = (comparison: Comparison): string => {
   const parts: string[] = []
   for (const file of comparison.files) {
     parts.push(`${file.path}  (${file.status})`)

@@ -1,0 +1,196 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { newId } from '@pluto-duck/crdt-model/protocol'
+import { type Context, runProgram } from '@pluto-duck/engine/cli'
+import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  acceptInto,
+  type Device,
+  Folders,
+  type ServerProcess,
+  signUp,
+  startDevice,
+  startServerProcess,
+  until,
+} from './harness/world.ts'
+
+// Drafts as people use them: two devices, one server, the command line on both.
+
+const folders = new Folders()
+const files = mkdtempSync(join(tmpdir(), 'pluto-draft-files-'))
+let database: TestDatabase
+let server: ServerProcess
+let ada: Device
+let grace: Device
+
+const FILES = {
+  'pipeline.yaml': [
+    'schema_version: 1',
+    'name: weekly',
+    'steps:',
+    '  - name: orders',
+    '  - name: revenue',
+    '',
+  ].join('\n'),
+  'orders.sql': 'select 1 as id, 20 as amount\n',
+  'revenue.sql': 'select\n  sum(amount) as total\nfrom orders\n',
+  'report.md': '# Weekly\n',
+}
+
+/** One command line on a device: what it printed and its exit code. */
+const pluto = async (device: Device, ...argv: string[]) => {
+  const out: string[] = []
+  const err: string[] = []
+  const json = argv.includes('--json')
+  const context: Context = {
+    output: { json, tty: false, out: text => void out.push(text), err: text => void err.push(text) },
+    session: async () => device.session,
+  }
+  const exit = await runProgram(argv, context, { version: '0.0.0' }, () => undefined)
+  return { exit, out: out.join('\n'), err: err.join('\n') }
+}
+const json = async (device: Device, ...argv: string[]) => {
+  const { exit, out, err } = await pluto(device, ...argv, '--json')
+  if (exit !== 0) throw new Error(`pluto ${argv.join(' ')}: ${exit} ${err}`)
+  return JSON.parse(out)
+}
+const inSync = (device: Device) =>
+  until('it is in sync', async () => {
+    const { state, waiting } = await device.session.value('sync.now', {})
+    return (state === 'in_sync' || state === 'needs_you') && waiting === 0
+  })
+
+/** Edits a file of a draft as a person does: export, change, import. */
+const edit = async (device: Device, draft: string, file: string, change: (text: string) => string) => {
+  const folder = join(files, draft)
+  expect((await pluto(device, 'export', draft, folder)).exit).toBe(0)
+  writeFileSync(join(folder, file), change(readFileSync(join(folder, file), 'utf8')))
+  expect(await pluto(device, 'import', folder, '--draft', draft)).toMatchObject({ exit: 0 })
+}
+
+beforeAll(async () => {
+  database = await testDatabase()
+  server = await startServerProcess({ dataDir: folders.make('drafts-server'), databaseUrl: database.url })
+  const [one, two] = [await signUp(server.url, 'Ada'), await signUp(server.url, 'Grace')]
+  ada = await startDevice({ home: folders.make('ada'), server: server.url, person: one })
+  await ada.session.value('workspace.create', { workspace_id: newId(), name: 'Sales' })
+  await ada.session.value('pipeline.import', { files: FILES })
+  await inSync(ada)
+  expect(await pluto(ada, 'publish', 'weekly', '-m', 'first')).toMatchObject({ exit: 0 })
+  await acceptInto(ada, server.url, two, 'editor')
+  grace = await startDevice({ home: folders.make('grace'), server: server.url, person: two })
+  await until('Grace has the pipeline', async () => {
+    const { pipelines } = await grace.session.value('pipeline.list', {})
+    return pipelines.some(entry => entry.name === 'weekly')
+  })
+})
+afterAll(async () => {
+  await ada?.stop()
+  await grace?.stop()
+  await server?.stop()
+  await database?.drop()
+  folders.remove()
+  rmSync(files, { recursive: true, force: true })
+})
+
+describe('drafts on the command line', () => {
+  it('[DRAFT7][DRAFT9] fork, edit, review, comment on a line, request changes, approve, merge', async () => {
+    const { draft_id: draft } = await json(grace, 'draft', 'new', 'weekly', '--title', 'count too')
+    await edit(grace, draft, 'revenue.sql', text => text.replace('sum(amount) as total', 'count(*) as n'))
+    await inSync(grace)
+    expect(await pluto(grace, 'draft', 'request-review', draft, '-m', 'a count is enough')).toMatchObject({
+      exit: 0,
+    })
+
+    await inSync(ada)
+    expect((await pluto(ada, 'draft', 'list')).out).toContain('count too')
+    const diff = await pluto(ada, 'draft', 'diff', 'count too')
+    expect(diff.out).toContain('-   sum(amount) as total')
+    expect(diff.out).toContain('+   count(*) as n')
+    expect(
+      await pluto(ada, 'draft', 'comment', draft, 'keep the sum', '--step', 'revenue', '--line', '2'),
+    ).toMatchObject({ exit: 0 })
+    expect(await pluto(ada, 'draft', 'request-changes', draft, '-m', 'keep the sum')).toMatchObject({
+      exit: 0,
+    })
+    await inSync(ada)
+    await inSync(grace)
+    const shown = await pluto(grace, 'draft', 'show', draft)
+    expect(shown.out).toContain('changes requested')
+    expect(shown.out).toContain('on revenue, line 2\n    Ada: keep the sum')
+    const refused = await pluto(grace, 'draft', 'merge', draft)
+    expect(refused).toMatchObject({ exit: 8 })
+    expect(refused.err).toContain('Ada asked for changes')
+    expect((await pluto(grace, 'draft', 'approve', draft)).exit).toBe(6)
+
+    await edit(grace, draft, 'revenue.sql', text =>
+      text.replace('count(*) as n', 'sum(amount) as total, count(*) as n'),
+    )
+    await inSync(grace)
+    await inSync(ada)
+    expect(await pluto(ada, 'draft', 'approve', draft)).toMatchObject({ exit: 0 })
+    const merged = await pluto(grace, 'draft', 'merge', draft)
+    expect(merged).toMatchObject({ exit: 0, out: 'Merged and published as v2.' })
+    expect((await json(grace, 'draft', 'show', draft)).state).toBe('merged')
+
+    await inSync(ada)
+    const history = await json(ada, 'history', 'weekly')
+    expect(
+      history.map((version: { number: number; message: string }) => [version.number, version.message]),
+    ).toEqual([
+      [2, 'count too'],
+      [1, 'first'],
+    ])
+    expect((await pluto(ada, 'diff', 'weekly', 'v1', 'v2')).out).toContain('count(*) as n')
+  })
+
+  it('[DRAFT11] a draft that met the pipeline is merged once somebody looked', async () => {
+    const { draft_id: draft } = await json(grace, 'draft', 'new', 'weekly', '--title', 'thirty')
+    await edit(grace, draft, 'orders.sql', text => text.replace('20', '30'))
+    await inSync(grace)
+    await edit(ada, (await json(ada, 'list'))[0].pipeline_id, 'orders.sql', text => text.replace('20', '40'))
+    await inSync(ada)
+    expect(await pluto(ada, 'publish', 'weekly', '-m', 'forty')).toMatchObject({ exit: 0 })
+    await inSync(grace)
+    const met = await pluto(grace, 'draft', 'merge', draft)
+    expect(met).toMatchObject({ exit: 8 })
+    expect(met.err).toContain('orders: SQL')
+    expect(await pluto(grace, 'draft', 'take-in', draft)).toMatchObject({ exit: 0 })
+    await edit(grace, draft, 'orders.sql', () => 'select 1 as id, 35 as amount\n')
+    await inSync(grace)
+    expect(await pluto(grace, 'draft', 'merge', draft, '--resolve')).toMatchObject({
+      exit: 0,
+      out: 'Merged and published as v4.',
+    })
+    await inSync(ada)
+    const { files: now } = await ada.session.value('pipeline.export', {
+      pipeline_id: (await json(ada, 'list'))[0].pipeline_id,
+    })
+    expect(now['orders.sql']).toBe('select 1 as id, 35 as amount\n')
+  })
+
+  it('[DRAFT12] a draft is closed; what is typed into it then is a local draft, which becomes a draft again', async () => {
+    const { draft_id: draft } = await json(grace, 'draft', 'new', 'weekly', '--title', 'never mind')
+    await inSync(grace)
+    expect(await pluto(ada, 'draft', 'close', draft)).toMatchObject({ exit: 0 })
+    await edit(grace, draft, 'report.md', () => '# Weekly, after all\n')
+    await inSync(grace)
+    const [local] = await json(grace, 'local-draft', 'list')
+    expect(local).toMatchObject({ document_id: draft, code: 'invalid' })
+    expect((await pluto(grace, 'local-draft', 'diff', local.draft_id)).out).toContain('+ # Weekly, after all')
+    const sent = await json(grace, 'local-draft', 'send', local.draft_id, '--title', 'after all')
+    await inSync(grace)
+    expect(await json(grace, 'local-draft', 'list')).toEqual([])
+    await inSync(ada)
+    expect((await pluto(ada, 'draft', 'diff', sent.draft_id)).out).toContain('+ # Weekly, after all')
+    expect(await pluto(ada, 'draft', 'approve', sent.draft_id)).toMatchObject({ exit: 0 })
+  })
+
+  it('says what is wrong', async () => {
+    expect(await pluto(ada, 'draft', 'show', 'nothing')).toMatchObject({ exit: 9 })
+    expect(await pluto(ada, 'draft', 'diff', newId())).toMatchObject({ exit: 9 })
+    expect((await pluto(ada, 'draft', 'new', 'weekly')).exit).toBe(2)
+  })
+})
