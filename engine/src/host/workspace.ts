@@ -434,7 +434,9 @@ export class OpenWorkspace {
 
   async #needs(diverged: readonly string[]): Promise<SyncState['needs']> {
     const needs: SyncState['needs'] = []
-    const pipelines = this.#p.documents.list(this.id).filter(({ kind, base }) => kind === 'pipeline' && base === null)
+    const pipelines = this.#p.documents
+      .list(this.id)
+      .filter(({ kind, base }) => kind === 'pipeline' && base === null)
     const overviews = await this.#p.overviews.all(pipelines)
     const reviewed = await this.#p.marks.reviewed()
     for (const info of pipelines) {

@@ -40,7 +40,7 @@ const reopen = async (one: Device) => {
 }
 
 describe('drafts on devices', () => {
-  it('[HOSTDOC10] a draft made and edited offline is there after a restart, goes out, and opens on another device', async () => {
+  it('[FORK1] a draft made and edited offline is there after a restart, goes out, and opens on another device', async () => {
     const a = await device(ada)
     const pipeline = await a.createPipeline('weekly')
     await a.describe(pipeline, 'as it was')
@@ -71,7 +71,7 @@ describe('drafts on devices', () => {
     ])
   })
 
-  it('[HOSTDOC11] a draft takes in what its pipeline became, and says where it stands', async () => {
+  it('[FORK2] a draft takes in what its pipeline became, and says where it stands', async () => {
     const [a, b] = [await device(ada), await device(bob)]
     const pipeline = await a.createPipeline('weekly')
     const draft = await fork(a, pipeline)
@@ -104,7 +104,7 @@ describe('drafts on devices', () => {
     expect(await standing(late)).toEqual(['theirs', 'ours'])
   })
 
-  it('[HOSTDOC12] a merged draft is the pipeline on every device; what is typed into it then is kept as a local draft', async () => {
+  it('[FORK3] a merged draft is the pipeline on every device; what is typed into it then is kept as a local draft', async () => {
     const [a, b] = [await device(ada), await device(bob)]
     const pipeline = await a.createPipeline('weekly')
     await a.sync.start()
@@ -143,7 +143,7 @@ describe('drafts on devices', () => {
     expect(await b.text(pipeline)).toBe('and further')
   })
 
-  it('[HOSTDOC13] when the pipeline’s tail is refused, a draft that builds on it becomes a local draft too', async () => {
+  it('[FORK4] when the pipeline’s tail is refused, a draft that builds on it becomes a local draft too', async () => {
     const a = await device(ada)
     const pipeline = await a.createPipeline('weekly')
     await a.sync.start()
@@ -166,7 +166,7 @@ describe('drafts on devices', () => {
     await a.until('in_sync', 0)
   })
 
-  it('[HOSTDOC10] a draft of a draft is refused', async () => {
+  it('[FORK1] a draft of a draft is refused', async () => {
     const a = await device(ada)
     const draft = await fork(a, await a.createPipeline('weekly'))
     await expect(fork(a, draft)).rejects.toMatchObject({ code: 'request.invalid' })
