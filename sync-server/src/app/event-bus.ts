@@ -9,6 +9,22 @@ import type { Database } from '../database/index.ts'
 
 export type Listener = (event: LiveEvent) => void
 
+type Changes = Extract<LiveEvent, { type: 'changes' }>
+
+/** Two commits as one event. What does not follow, or is too long for a notification, is read from the log. */
+function joined(first: Changes, second: Changes): Changes {
+  const { from } = first
+  const { to } = second
+  const fits =
+    first.items !== null &&
+    second.items !== null &&
+    first.to === second.from &&
+    first.items.length + second.items.length < PAYLOAD_LIMIT - 500
+  if (!fits) return { type: 'changes', from, to, items: null }
+  const items = [first.items, second.items].map(part => Buffer.from(part ?? '', 'base64'))
+  return { type: 'changes', from, to, items: Buffer.concat(items).toString('base64') }
+}
+
 const CHANNEL = 'pluto_events'
 /** Postgres takes payloads below 8,000 bytes. */
 const PAYLOAD_LIMIT = 7_900
@@ -27,6 +43,9 @@ export class EventBus {
   readonly #log: Logger
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #closed = new AbortController()
+  /** Changes that other processes are still to be told, and workspaces of which some are being told. */
+  readonly #waiting = new Map<string, Changes>()
+  readonly #notifying = new Set<string>()
   #client: pg.Client | null = null
   #running: Promise<void> = Promise.resolve()
 
@@ -62,11 +81,8 @@ export class EventBus {
       return
     }
     this.#emit(workspaceId, event)
-    try {
-      await this.#notify(this.#db, this.#id, workspaceId, event)
-    } catch (error) {
-      this.#log.warn({ err: error }, 'an event did not reach the other servers')
-    }
+    if (event.type === 'changes') await this.#notifyChanges(workspaceId, event)
+    else await this.#notifyOthers(workspaceId, event)
   }
 
   /** Only for listeners in this process. */
@@ -79,6 +95,27 @@ export class EventBus {
     await this.#client?.end()
     await this.#running
     this.#listeners.clear()
+  }
+
+  /** One notification of a workspace's changes at a time: what is committed meanwhile is told together. */
+  async #notifyChanges(workspaceId: string, event: Changes): Promise<void> {
+    const waiting = this.#waiting.get(workspaceId)
+    this.#waiting.set(workspaceId, waiting ? joined(waiting, event) : event)
+    if (this.#notifying.has(workspaceId)) return
+    this.#notifying.add(workspaceId)
+    for (let next = this.#waiting.get(workspaceId); next; next = this.#waiting.get(workspaceId)) {
+      this.#waiting.delete(workspaceId)
+      await this.#notifyOthers(workspaceId, next)
+    }
+    this.#notifying.delete(workspaceId)
+  }
+
+  async #notifyOthers(workspaceId: string, event: LiveEvent): Promise<void> {
+    try {
+      await this.#notify(this.#db, this.#id, workspaceId, event)
+    } catch (error) {
+      this.#log.warn({ err: error }, 'an event did not reach the other servers')
+    }
   }
 
   async #notify(db: Kysely<Database>, from: string, workspaceId: string, event: LiveEvent): Promise<void> {
@@ -131,6 +168,8 @@ export class EventBus {
   }
 
   #receive(payload: string | undefined): void {
+    // Our own, which `publish` has told already.
+    if (payload?.startsWith(`{"from":"${this.#id}"`)) return
     let parsed: z.infer<typeof message>
     try {
       parsed = message.parse(JSON.parse(payload ?? ''))
@@ -138,6 +177,6 @@ export class EventBus {
       this.#log.warn({ err: error }, 'a notification was not understood')
       return
     }
-    if (parsed.from !== this.#id) this.#emit(parsed.workspace_id, parsed.event)
+    this.#emit(parsed.workspace_id, parsed.event)
   }
 }

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { LiveEvent } from '@pluto-duck/crdt-model/protocol'
 import { encodeSequence } from '@pluto-duck/crdt-model/protocol'
 import type { Response } from 'express'
@@ -8,6 +9,8 @@ const HEARTBEAT_MS = 15_000
 const RECONNECT_MS = 2_000
 /** A reader that lets more than this wait is cut off; it comes back and reads the log. */
 const MAX_WAITING = 1024 * 1024
+/** Events that wait for a stream that is just being opened: what is missing is in the log. */
+const MAX_EARLY = 1_000
 /** Larger commits are announced without their changes. */
 const MAX_ITEMS = 50
 const MAX_BYTES = 32 * 1024
@@ -51,7 +54,29 @@ export interface EventStream {
   readonly subscribe: (listener: (event: LiveEvent) => void) => () => void
 }
 
-/** Sends events until the reader goes, its right ends or the server closes. */
+/** The JSON of an event, made once for all its readers. */
+const texts = new WeakMap<LiveEvent, string>()
+function textOf(event: LiveEvent): string {
+  let text = texts.get(event)
+  if (text === undefined) {
+    text = JSON.stringify(event)
+    texts.set(event, text)
+  }
+  return text
+}
+
+/** The whole frame of an event as all readers get it that miss nothing before it. */
+const frames = new WeakMap<LiveEvent, Buffer>()
+function frameOf(event: LiveEvent, id: number): Buffer {
+  const known = frames.get(event)
+  if (known) return known
+  const frame = Buffer.from(`id: ${id}\nevent: ${event.type}\ndata: ${textOf(event)}\n\n`)
+  // Of other events the id is where the reader stands.
+  if (event.type === 'changes') frames.set(event, frame)
+  return frame
+}
+
+/** Sends events until the reader goes, lets too much wait, its right ends or the server closes. */
 export async function streamEvents(stream: EventStream): Promise<void> {
   const { workspaceId, response, signal, watcher } = stream
   response.status(200).set({
@@ -65,17 +90,20 @@ export async function streamEvents(stream: EventStream): Promise<void> {
   const end = (): void => ended.abort()
   signal.addEventListener('abort', end, { once: true })
   if (signal.aborted) end()
-  const write = (text: string): void => {
+  const write = (frame: string | Buffer): void => {
     if (ended.signal.aborted) return
-    response.write(text)
-    if (response.writableLength > MAX_WAITING) end()
+    response.write(frame)
+    if (response.writableLength <= MAX_WAITING) return
+    end()
+    // Not `end`: what waits would wait on for somebody who does not read.
+    response.destroy()
   }
 
   let last = -1
   const early: LiveEvent[] = []
   const send = (event: LiveEvent): void => {
     if (last < 0) {
-      early.push(event)
+      if (early.length < MAX_EARLY) early.push(event)
       return
     }
     let sent = event
@@ -86,25 +114,27 @@ export async function streamEvents(stream: EventStream): Promise<void> {
       if (event.from !== last) sent = { type: 'changes', from: last, to: event.to, items: null }
       last = event.to
     }
-    write(`id: ${last}\nevent: ${sent.type}\ndata: ${JSON.stringify(sent)}\n\n`)
+    write(frameOf(sent, last))
   }
 
   const unsubscribe = stream.subscribe(send)
+  let unfollow = (): void => {}
   const heartbeat = setInterval(() => write(': still here\n\n'), HEARTBEAT_MS)
   try {
     const now = await watcher.waitBeyond(workspaceId, -1, { signal: ended.signal, timeoutMs: 10_000 })
     last = Math.min(stream.lastSeen ?? now, now)
     write(`retry: ${RECONNECT_MS}\nid: ${last}\n\n`)
-    if (now > last) send({ type: 'changes', from: last, to: now, items: null })
-    for (const event of early) send(event)
-    while (!ended.signal.aborted) {
-      const seen = await watcher.waitBeyond(workspaceId, last, { signal: ended.signal, timeoutMs: 60_000 })
-      // The event itself came first, unless its message was lost.
-      if (seen > last) send({ type: 'changes', from: last, to: seen, items: null })
+    const missed = (seq: number): void => {
+      if (seq > last) send({ type: 'changes', from: last, to: seq, items: null })
     }
+    missed(now)
+    for (const event of early) send(event)
+    unfollow = watcher.follow(workspaceId, missed)
+    if (!ended.signal.aborted) await once(ended.signal, 'abort')
   } finally {
     clearInterval(heartbeat)
     unsubscribe()
+    unfollow()
     signal.removeEventListener('abort', end)
     response.end()
   }

@@ -13,6 +13,8 @@ export interface WatcherOptions {
 
 interface Watched {
   readonly waiters: Set<(seq: number) => void>
+  /** Those that hear of commits by themselves, and of lost messages only from here. */
+  readonly followers: Set<(seq: number) => void>
   readonly unsubscribe: () => void
 }
 
@@ -31,6 +33,14 @@ export class LogWatcher {
     for (const heard of this.watched.get(workspaceId)?.waiters ?? []) heard(seq)
   }
 
+  /**
+   * Tells every `pollMs` where the log is, for listeners of live events to find that one was lost. All of a workspace cost one
+   * query together. Returns how to stop.
+   */
+  follow(workspaceId: string, heard: (seq: number) => void): () => void {
+    return this.watch(workspaceId, 'followers', heard)
+  }
+
   /** The log's number as soon as it is above `seq`; the number as it is when the time is over or the signal aborts. */
   async waitBeyond(
     workspaceId: string,
@@ -46,7 +56,7 @@ export class LogWatcher {
     const giveUp = (): void => found.resolve(greatest)
     let timer: NodeJS.Timeout | undefined
     signal?.addEventListener('abort', giveUp, { once: true })
-    const stop = this.watch(workspaceId, heard)
+    const stop = this.watch(workspaceId, 'waiters', heard)
     try {
       // Only after listening, or what is committed in between would be missed.
       heard(await readSeq(this.options.db, workspaceId))
@@ -67,18 +77,19 @@ export class LogWatcher {
     this.watched.clear()
   }
 
-  private watch(workspaceId: string, heard: (seq: number) => void): () => void {
+  private watch(workspaceId: string, as: 'waiters' | 'followers', heard: (seq: number) => void): () => void {
     let watched = this.watched.get(workspaceId)
     if (!watched) {
       const unsubscribe = this.options.subscribe(workspaceId, seq => this.announce(workspaceId, seq))
-      watched = { waiters: new Set(), unsubscribe }
+      watched = { waiters: new Set(), followers: new Set(), unsubscribe }
       this.watched.set(workspaceId, watched)
     }
-    watched.waiters.add(heard)
+    watched[as].add(heard)
     this.timer ??= setInterval(() => void this.poll(), this.options.pollMs).unref()
     return () => {
-      watched.waiters.delete(heard)
-      if (watched.waiters.size > 0 || this.watched.get(workspaceId) !== watched) return
+      watched[as].delete(heard)
+      if (watched.waiters.size + watched.followers.size > 0 || this.watched.get(workspaceId) !== watched)
+        return
       watched.unsubscribe()
       this.watched.delete(workspaceId)
       if (this.watched.size === 0 && this.timer) {
@@ -93,7 +104,11 @@ export class LogWatcher {
       const { rows } = await sql<{ workspace_id: string; seq: string }>`
         select workspace_id, seq from workspace_counters
         where workspace_id = any(${[...this.watched.keys()]}::uuid[])`.execute(this.options.db)
-      for (const row of rows) this.announce(row.workspace_id, Number(row.seq))
+      for (const row of rows) {
+        const seq = Number(row.seq)
+        this.announce(row.workspace_id, seq)
+        for (const heard of this.watched.get(row.workspace_id)?.followers ?? []) heard(seq)
+      }
     } catch (error) {
       this.options.onError(error)
     }

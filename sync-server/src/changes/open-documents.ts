@@ -134,7 +134,10 @@ export class OpenDocuments {
     for (const document of found.values())
       if (typeof document === 'object') await this.inherit(db, document, 0, seq)
     // Its first trial loads it.
-    for (const row of ofLog) this.open.get(row.id)!.untold = []
+    for (const row of ofLog) {
+      const document = this.open.get(row.id)
+      if (document) document.untold = []
+    }
     const missing = unknown.filter(id => !found.has(id))
     const elsewhere = missing.length === 0 ? new Set() : await readForeignIds(db, this.workspaceId, missing)
     for (const id of missing) found.set(id, elsewhere.has(id) ? 'foreign' : 'new')

@@ -33,7 +33,7 @@ export interface ChangesFeature extends Feature {
 
 export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerContext): ChangesFeature => {
   const trial = new Trial()
-  const compactor = new Trial({ keep: 4, timeoutMs: 120_000 })
+  const compactor = new Trial({ workers: 1, keep: 4, timeoutMs: 120_000 })
   const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
   const watcher = new LogWatcher({
     db,
@@ -47,6 +47,7 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
   const snapshots = new Snapshots({
     db,
     trial: compactor,
+    quietMs: 1_000,
     onError,
     onCorrupt: async (workspaceId, documentId, reason) => {
       const of = { workspace_id: workspaceId, document_id: documentId }

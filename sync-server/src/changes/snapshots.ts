@@ -11,21 +11,27 @@ export interface SnapshotOptions {
   readonly afterChanges?: number
   /** Bytes behind a snapshot after which a document is compacted. Default 64 KiB. */
   readonly afterBytes?: number
+  /** Milliseconds without a change that such a document is left first: it is not compacted while somebody types. Default 0. */
+  readonly quietMs?: number
   /** The document was found not to load and takes no more changes. Waited for: what mends it. */
   readonly onCorrupt: (workspaceId: string, documentId: string, reason: string) => void | Promise<void>
   readonly onError: (error: unknown) => void
 }
+
+/** A document that grew by so many times what makes it due is compacted although somebody types. */
+const NO_REST = 20
 
 /** Compacts documents in the background, one at a time, and proves each before it is kept. */
 export class Snapshots {
   private readonly options: Required<SnapshotOptions>
   private readonly grown = new Map<string, { changes: number; bytes: number }>()
   private readonly due = new Map<string, { workspaceId: string; documentId: string }>()
+  private readonly resting = new Map<string, NodeJS.Timeout>()
   private running: Promise<void> | null = null
   private closed = false
 
   constructor(options: SnapshotOptions) {
-    this.options = { afterChanges: 100, afterBytes: 64 * 1024, ...options }
+    this.options = { afterChanges: 100, afterBytes: 64 * 1024, quietMs: 0, ...options }
   }
 
   /** Counts what was committed. */
@@ -35,8 +41,20 @@ export class Snapshots {
       grown.changes++
       grown.bytes += bytes.length
       this.grown.set(document.id, grown)
-      if (grown.changes >= this.options.afterChanges || grown.bytes >= this.options.afterBytes)
-        this.request(commit.workspaceId, document.id)
+      const { afterChanges, afterBytes, quietMs } = this.options
+      const times = Math.max(grown.changes / afterChanges, grown.bytes / afterBytes)
+      if (times >= 1 && quietMs > 0 && times < NO_REST) this.rest(commit.workspaceId, document.id)
+      else if (times >= 1) this.request(commit.workspaceId, document.id)
+    }
+  }
+
+  private rest(workspaceId: string, documentId: string): void {
+    if (this.closed) return
+    const resting = this.resting.get(documentId)
+    if (resting) resting.refresh()
+    else {
+      const timer = setTimeout(() => this.request(workspaceId, documentId), this.options.quietMs)
+      this.resting.set(documentId, timer.unref())
     }
   }
 
@@ -58,6 +76,8 @@ export class Snapshots {
   request(workspaceId: string, documentId: string): void {
     if (this.closed) return
     this.grown.delete(documentId)
+    clearTimeout(this.resting.get(documentId))
+    this.resting.delete(documentId)
     this.due.set(documentId, { workspaceId, documentId })
     this.running ??= this.run()
   }
@@ -69,6 +89,7 @@ export class Snapshots {
 
   async close(): Promise<void> {
     this.closed = true
+    for (const timer of this.resting.values()) clearTimeout(timer)
     this.due.clear()
     await this.idle()
   }

@@ -204,6 +204,34 @@ describe('the log over HTTP', () => {
     expect(await sequence(await waiting)).toHaveLength(2)
   })
 
+  it('[LIVE6] who is where is told to the other devices by every server, not to oneself, and stored nowhere', async () => {
+    const id = await workspace()
+    const documentId = newId()
+    const at = 'step:a cursor:17 of nobody else'
+    const own = await call(`/v1/workspaces/${id}/events`)
+    const other = await call(`/v1/workspaces/${id}/events`, { as: 'vic', on: 1 })
+    const say = (body: unknown) =>
+      call(`/v1/workspaces/${id}/presence`, { method: 'POST', body: JSON.stringify(body) })
+    expect((await say({ document_id: documentId, at })).status).toBe(200)
+    expect((await say({ document_id: null, at: null })).status).toBe(200)
+    const heard = (await events(other, 2)).map(one => one.event)
+    expect(heard).toMatchObject([
+      { type: 'presence', device_id: device, name: 'ann', document_id: documentId, at, left: false },
+      { type: 'presence', device_id: device, left: true },
+    ])
+    await push(id, documentId, [note(actor()).first])
+    expect((await events(own, 1)).map(one => one.event.type)).toEqual(['changes'])
+    const { rows } = await pool.query<{ name: string }>(
+      "select table_name as name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'",
+    )
+    for (const { name } of rows) {
+      const found = await pool.query(`select 1 from "${name}" t where t::text like $1`, [
+        '%cursor:17 of nobody%',
+      ])
+      expect([name, found.rowCount]).toEqual([name, 0])
+    }
+  })
+
   it('[LOG13] [LOG14] events come from every server, and a reader who comes back is told what it missed', async () => {
     const id = await workspace()
     const documentId = newId()
