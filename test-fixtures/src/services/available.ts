@@ -23,11 +23,16 @@ const checks: Record<Service, () => string | undefined> = {
 export function available(service: Service): boolean {
   const reason = missing(service)
   if (reason === undefined) return true
-  const line = `${service}: ${reason}`
+  leaveOut(service, reason)
+  return false
+}
+
+/** Names a group of tests that is left out, and why, in the list that `npm test` prints at its end. */
+export function leaveOut(what: string, reason: string): void {
+  const line = `${what}: ${reason}`
   const file = process.env[leftOutVariable]
   if (file === undefined) console.warn(`left out: ${line}`)
   else appendFileSync(file, `${line}\n`)
-  return false
 }
 
 /** Why a service cannot be used here and what to do about it, or undefined when it can. Starts nothing. */

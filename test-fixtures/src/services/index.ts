@@ -1,4 +1,4 @@
-export { available, leftOutVariable, missing, type Service } from './available.ts'
+export { available, leaveOut, leftOutVariable, missing, type Service } from './available.ts'
 export { ServiceBroker } from './broker.ts'
 export { type Browser, type BrowserOptions, launchChromium } from './chromium.ts'
 export { underKeychain } from './keychain.ts'
