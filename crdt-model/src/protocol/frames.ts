@@ -1,5 +1,5 @@
 import * as cborg from 'cborg'
-import { parse as parseUuid, stringify as stringifyUuid } from 'uuid'
+import { parse as parseUuid } from 'uuid'
 import { z } from 'zod'
 import { AppError } from '../errors/index.ts'
 import { hash, id, seq } from './ids.ts'
@@ -128,6 +128,20 @@ const toHex = (given: Uint8Array): string => {
   return out
 }
 
+/** Any sixteen bytes: the schemas say which are an id. */
+const toId = (given: Uint8Array): string => {
+  const hex = toHex(given)
+  return [
+    [0, 8],
+    [8, 12],
+    [12, 16],
+    [16, 20],
+    [20, 32],
+  ]
+    .map(([from, to]) => hex.slice(from, to))
+    .join('-')
+}
+
 type Item = Record<string, unknown>
 
 const toWire = (item: Item): Item => {
@@ -148,7 +162,7 @@ const fromWire = (item: Item): Item => {
   const out: Item = {}
   for (const [key, value] of Object.entries(item)) {
     if (value instanceof Uint8Array && ID_FIELDS.has(key))
-      out[key] = value.length === 16 ? stringifyUuid(value) : value
+      out[key] = value.length === 16 ? toId(value) : value
     else if (value instanceof Uint8Array && HASH_FIELDS.has(key)) out[key] = toHex(value)
     else if (HASH_LISTS.has(key) && Array.isArray(value)) {
       out[key] = value.map(head => (head instanceof Uint8Array ? toHex(head) : head))

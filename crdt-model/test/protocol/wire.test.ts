@@ -102,4 +102,21 @@ describe('the wire', () => {
       }),
     )
   })
+
+  it('[WIRE5] sixteen bytes are an id, or a typed error', () => {
+    const body = encodeSequence([{ v: 1, device_id: newId(), live: true }])
+    const key = body.indexOf(0x50)
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 16, maxLength: 16 }), bytes => {
+        body.set(bytes, key + 1)
+        const [header] = decodeSequence(body)
+        expect(Buffer.from(String(header?.device_id).replaceAll('-', ''), 'hex')).toEqual(Buffer.from(bytes))
+        try {
+          expect(parseAppend(body).header.device_id).toBe(header?.device_id)
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'request.invalid' })
+        }
+      }),
+    )
+  })
 })
