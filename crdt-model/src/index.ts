@@ -114,6 +114,7 @@ export {
   pipelineFromDoc,
   readPipeline,
 } from './documents/read-pipeline.ts'
+export { rebaseDefinition } from './documents/rebase.ts'
 export {
   type NamedDoc,
   type PipelineDoc,

@@ -29,6 +29,7 @@ import {
   type Added,
   addDocuments,
   type DocumentInfo,
+  forgetContent,
   putChanges,
   putInfo,
   putSnapshot,
@@ -37,6 +38,7 @@ import {
   removeFromOutbox,
 } from './rows.ts'
 import { Serial } from './serial.ts'
+import { headsOf, isVoid, loadable, rebased, type Sorted, sortVoided } from './voids.ts'
 
 type Doc = A.Doc<unknown>
 
@@ -118,6 +120,7 @@ export class Documents {
   readonly #unsettled = new Set<string>()
   #nextOrd = 1
   #live: (workspaceId: string) => boolean = () => false
+  #author: () => string | null = () => null
   /** When this device wrote live what the server has not told its record of yet, by document and hash. */
   readonly #beside = new Map<string, Map<string, number>>()
   /** How many records of each document are stored. */
@@ -150,6 +153,11 @@ export class Documents {
   /** Who knows whether the device is connected and caught up now: said with every change that is written. */
   setLiveness(live: (workspaceId: string) => boolean): void {
     this.#live = live
+  }
+
+  /** Whose content comes back as a local draft when it is taken out of the log: the user's id on the server. */
+  setAuthor(author: () => string | null): void {
+    this.#author = author
   }
 
   list(workspaceId: string): DocumentInfo[] {
@@ -356,35 +364,48 @@ export class Documents {
   ): Promise<{ diverged: string[] }> {
     const diverged: string[] = []
     const told: { documentId: string; fresh: StoredChange[]; topped: boolean }[] = []
+    const reset: { documentId: string; draftId: string | null }[] = []
+    let erased = false
     const written = await this.#serial.run(async () => {
       const rows: Rows[] = []
+      const voids: ((tx: Statements) => Promise<void>)[] = []
       for (const [documentId, own] of groupByDocument(items)) {
         try {
+          if (own.some(isVoid)) {
+            const taken = await this.#takeVoid(workspaceId, documentId, own)
+            voids.push(taken.write)
+            erased ||= taken.erase
+            reset.push({ documentId, draftId: taken.draftId })
+            continue
+          }
           told.push({ documentId, ...(await this.#takeIn(workspaceId, documentId, own, rows)) })
         } catch (error) {
           if (toAppError(error).code === 'internal') throw error
           diverged.push(documentId)
         }
       }
-      const records = items.map(item => [
-        item.document_id,
-        item.hash,
-        item.seq,
-        item.received_at,
-        item.live,
-        item.author_id,
-      ])
+      const records = items
+        .filter(item => !isVoid(item))
+        .map(item => [item.document_id, item.hash, item.seq, item.received_at, item.live, item.author_id])
       const durable = this.#commit(rows, async tx => {
+        for (const write of voids) await write(tx)
         await tx.insert('records', records)
         await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
       })
       return { durable }
     })
     await written.durable
+    // Deleted rows stay in the file until it is written anew.
+    if (erased) await this.#state.rewrite()
+    for (const { documentId, draftId } of reset) {
+      this.#emit({ kind: 'reset', documentId, draftId })
+      this.#emit({ kind: 'listed', workspaceId, documentId })
+    }
     for (const item of items) {
       this.#beside.get(item.document_id)?.delete(item.hash)
-      this.noteRecords(item.document_id, 1)
+      if (!isVoid(item)) this.noteRecords(item.document_id, 1)
     }
+    for (const { documentId } of reset) await this.#recount(documentId)
     for (const { documentId, fresh, topped } of told) {
       // A draft took in its pipeline: a view has to take it whole.
       if (topped) this.#emit({ kind: 'reset', documentId, draftId: null })
@@ -557,6 +578,40 @@ export class Documents {
     return drafts
   }
 
+  /** The server no longer has this document, and nothing of it waits: it leaves the list and is a local draft of code `diverged`. */
+  async setAside(documentId: string): Promise<string> {
+    const draftId = newId()
+    const info = this.info(documentId)
+    await this.#serial.run(async () => {
+      const entry = await this.#load(documentId)
+      const draft: LocalDraft = {
+        draftId,
+        workspaceId: info.workspaceId,
+        documentId,
+        kind: info.kind,
+        title: info.title,
+        code: 'diverged',
+        reason: 'The server no longer has this document.',
+        changes: A.getChangesMetaSince(entry.doc, []).length,
+        createdAt: this.#now(),
+        bytes: A.save(entry.doc),
+        baseBytes: null,
+      }
+      await this.#flush()
+      this.#forget(entry)
+      await this.#state.write(async tx => {
+        await putDraft(tx, draft)
+        for (const table of ['documents', 'snapshots', 'changes', 'records'])
+          await tx.run(`delete from ${table} where document_id = $1`, documentId)
+      })
+      this.#infos.delete(documentId)
+      this.#recorded.delete(documentId)
+    })
+    this.#emit({ kind: 'reset', documentId, draftId })
+    this.#emit({ kind: 'listed', workspaceId: info.workspaceId, documentId })
+    return draftId
+  }
+
   drafts(workspaceId: string): Promise<LocalDraftEntry[]> {
     return listDrafts(this.#state, { workspaceId })
   }
@@ -654,6 +709,155 @@ export class Documents {
     if (prepared) rows.push(prepared)
     for (const hash of acknowledged.keys()) waiting.delete(hash)
     return { fresh, topped: topped && before.length > 0 }
+  }
+
+  /**
+   * Void records of a document, with the changes that came beside them. The document is what the server has now; unsent edits that
+   * build on what was taken out, and this person's own content that was, become a local draft. What was erased is in no draft.
+   */
+  async #takeVoid(
+    workspaceId: string,
+    documentId: string,
+    items: readonly LogItem[],
+  ): Promise<{ write: (tx: Statements) => Promise<void>; erase: boolean; draftId: string | null }> {
+    const [first] = items as [LogItem]
+    const before = this.#infos.get(documentId) ?? null
+    await this.#flush()
+    const waiting = this.#waiting(documentId)
+    const entry = before && (await this.#loadIfReadable(documentId))
+    const here =
+      before?.base != null
+        ? describeChanges(ownChanges(await readDocument(this.#state, documentId)))
+        : entry
+          ? describeChanges(A.getAllChanges(entry.doc))
+          : []
+    const sorted = sortVoided(here, new Set(waiting.keys()), items)
+    const { kept, erase } = sorted
+    const isFork = first.base !== null
+    const now = build(null, isFork ? [] : kept.map(change => change.bytes))
+    const drafts = await this.#draftsOfVoid(workspaceId, documentId, entry?.doc ?? null, now, sorted)
+
+    const left = [...kept, ...sorted.waiting]
+    const heads = headsOf(left)
+    const info: DocumentInfo = {
+      documentId,
+      workspaceId,
+      kind: first.kind,
+      subject: first.subject,
+      base: first.base,
+      title: before?.title ?? '',
+      updatedAt: this.#now(),
+      heads,
+    }
+    if (!isFork && kept.length > 0) Object.assign(info, { title: titleOf(first.kind, now) })
+    const bytes = isFork ? Buffer.concat(kept.map(change => change.bytes)) : A.save(now)
+    A.free(now)
+    const keep = sorted.waiting.map(change => waiting.get(change.hash) as number)
+    const gone = [...waiting].filter(([hash]) => !sorted.waiting.some(change => change.hash === hash))
+    const ord = (keep.length > 0 ? Math.min(...keep) : this.#nextOrd++) - 1
+    if (entry) this.#forget(entry)
+    for (const [hash] of gone) waiting.delete(hash)
+    if (left.length === 0) this.#infos.delete(documentId)
+    else this.#infos.set(documentId, info)
+    const write = async (tx: Statements): Promise<void> => {
+      await removeFromOutbox(
+        tx,
+        gone.map(([, at]) => at),
+      )
+      if (left.length > 0) await putInfo(tx, info)
+      else await tx.run('delete from documents where document_id = $1', documentId)
+      await putSnapshot(tx, { documentId, ord, heads: headsOf(kept), bytes }, keep)
+      if (kept.length === 0) await tx.run('delete from snapshots where document_id = $1', documentId)
+      for (const { hash } of sorted.voided)
+        await tx.run('delete from records where document_id = $1 and hash = $2', documentId, hash)
+      for (const draft of drafts.put) await putDraft(tx, draft)
+      for (const draftId of drafts.remove) await removeDraft(tx, draftId)
+      if (erase) await forgetContent(tx, documentId)
+    }
+    return { write, erase, draftId: drafts.made }
+  }
+
+  async #recount(documentId: string): Promise<void> {
+    const row = await this.#state.read.first<{ stored: number }>(
+      'select count(*) as stored from records where document_id = $1',
+      documentId,
+    )
+    this.#recorded.set(documentId, row?.stored ?? 0)
+  }
+
+  /** Null for one that cannot be read any more. */
+  async #loadIfReadable(documentId: string): Promise<Entry | null> {
+    try {
+      return await this.#load(documentId)
+    } catch (error) {
+      if (toAppError(error).code === 'document.corrupt') return null
+      throw error
+    }
+  }
+
+  /** Which of these changes this person made, by the server's record of them. */
+  async #mine(documentId: string, changes: readonly StoredChange[]): Promise<StoredChange[]> {
+    const author = this.#author()
+    if (author === null || changes.length === 0) return []
+    const rows = await this.#state.read.all<{ hash: string }>(
+      'select hash from records where document_id = $1 and author_id = $2',
+      documentId,
+      author,
+    )
+    const hashes = new Set(rows.map(row => row.hash))
+    return changes.filter(change => hashes.has(change.hash))
+  }
+
+  /** The local drafts that follow from a void: a new one, and, when content was erased, what stood already without that. */
+  async #draftsOfVoid(
+    workspaceId: string,
+    documentId: string,
+    doc: Doc | null,
+    now: Doc,
+    { kept, lost, voided, erase, reason }: Sorted,
+  ): Promise<{ put: LocalDraft[]; remove: string[]; made: string | null }> {
+    const put: LocalDraft[] = []
+    const remove: string[] = []
+    const info = this.#infos.get(documentId)
+    const there = kept.length > 0 ? A.save(now) : null
+    if (erase && info?.kind === 'pipeline')
+      for (const { draftId } of await listDrafts(this.#state, { documentId })) {
+        const draft = await readDraft(this.#state, draftId)
+        if (!draft?.baseBytes) continue
+        const [base, mine] = [A.load<unknown>(draft.baseBytes), A.load<unknown>(draft.bytes)]
+        const bytes = there && rebased({ base, mine }, now)
+        for (const one of [base, mine]) A.free(one)
+        if (bytes) put.push({ ...draft, bytes, baseBytes: there })
+        else remove.push(draftId)
+      }
+    const mine = erase ? [] : await this.#mine(documentId, voided)
+    const changes = lost.length + mine.length
+    if (!doc || !info || changes === 0) return { put, remove, made: null }
+    let bytes: Uint8Array | null
+    if (!erase) bytes = loadable(doc)
+    else {
+      const unsent = new Set(lost.map(change => change.hash))
+      const acknowledged = A.getAllChanges(doc).filter(one => !unsent.has(A.decodeChange(one).hash))
+      const base = build(null, acknowledged)
+      bytes = there && info.kind === 'pipeline' ? rebased({ base, mine: doc }, now) : null
+      A.free(base)
+    }
+    if (!bytes) return { put, remove, made: null }
+    const draftId = newId()
+    put.push({
+      draftId,
+      workspaceId,
+      documentId,
+      kind: info.kind,
+      title: info.title,
+      code: 'void',
+      reason,
+      changes,
+      createdAt: this.#now(),
+      bytes,
+      baseBytes: there,
+    })
+    return { put, remove, made: draftId }
   }
 
   #apply(entry: Entry, fresh: readonly StoredChange[]): void {

@@ -189,3 +189,9 @@ export async function putSnapshot(
 export async function removeFromOutbox(tx: Statements, ords: readonly number[]): Promise<void> {
   if (ords.length > 0) await tx.run(`delete from outbox where ord in (${ords.join(',')})`)
 }
+
+/** Removes what else is kept of a document's content, after it was erased on the server: versions, and what lists say of it. */
+export async function forgetContent(tx: Statements, documentId: string): Promise<void> {
+  for (const table of ['versions', 'overviews'])
+    await tx.run(`delete from ${table} where parent = $1 or key = $1`, documentId)
+}

@@ -152,6 +152,7 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
       who: () => ({ user_id: account.person?.id ?? 'local', name: account.person?.name ?? 'You' }),
       remote: workspaceId => opened.remote && opened.id === workspaceId,
     })
+    documents.setAuthor(() => account.person?.id ?? null)
     closers.push(() => runs.close())
 
     const overviews = await Overviews.open({

@@ -1,3 +1,4 @@
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
 import { AppError } from '@pluto-duck/crdt-model/errors'
@@ -15,6 +16,8 @@ interface Waiting {
 
 /** Writers that one commit serves at most; more wait for the next one. */
 const GROUP = 256
+/** The key in `meta` that says that deleted content has to leave the file. */
+const REWRITE = 'rewrite'
 const open = new Set<string>()
 
 /**
@@ -26,10 +29,10 @@ const open = new Set<string>()
  */
 export class State {
   readonly folder: string
-  readonly #instance: DuckDBInstance
-  readonly #writer: DuckDBConnection
+  #instance: DuckDBInstance
+  #writer: DuckDBConnection
   readonly #tx: Statements
-  readonly #reader: DuckDBConnection
+  #reader: DuckDBConnection
   readonly #read: Statements
   readonly #queue: Waiting[] = []
   #pump: Promise<void> | null = null
@@ -59,6 +62,7 @@ export class State {
       const instance = await openDatabase(folder)
       const state = new State(folder, instance, await instance.connect(), await instance.connect())
       await state.#migrate()
+      if (await state.#read.first('select key from meta where key = $1', REWRITE)) await state.rewrite()
       writeHostFile(folder, { pid: process.pid, port: null, token: null })
       return state
     } catch (error) {
@@ -88,6 +92,39 @@ export class State {
       this.#queue.push({ work, resolve: value => resolve(value as T), reject })
       this.#pump ??= this.#run()
     })
+  }
+
+  /**
+   * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Writers
+   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began.
+   */
+  async rewrite(): Promise<void> {
+    await this.write(async tx => {
+      await tx.run('delete from meta where key = $1', REWRITE)
+      await tx.run('insert into meta values ($1, $2)', REWRITE, 'due')
+    })
+    // Between two commits nothing is open.
+    while (this.#pump) await this.#pump
+    this.#pump = this.#rewriteNow().finally(() => {
+      this.#pump = this.#queue.length > 0 ? this.#run() : null
+    })
+    await this.#pump
+  }
+
+  async #rewriteNow(): Promise<void> {
+    await Promise.all([this.#read.hold(), this.#tx.hold()])
+    try {
+      await copyDatabase(this.folder, this.#writer, [this.#reader, this.#writer, this.#instance])
+      this.#instance = await openDatabase(this.folder)
+      this.#writer = await this.#instance.connect()
+      this.#reader = await this.#instance.connect()
+    } catch (cause) {
+      this.#broken = unwritable(cause)
+      throw this.#broken
+    } finally {
+      this.#tx.resume(this.#writer)
+      this.#read.resume(this.#reader)
+    }
   }
 
   /** Waits for the writes that were asked for, then gives the folder back. */
@@ -168,6 +205,41 @@ export class State {
         await tx.run('insert into migrations values ($1, now()::timestamp)', migration.id)
       })
     }
+  }
+}
+
+/** Closes the database after its content was copied into a new file that takes its place. */
+async function copyDatabase(
+  folder: string,
+  connection: DuckDBConnection,
+  close: readonly { closeSync(): void }[],
+): Promise<void> {
+  const file = join(folder, 'state.duckdb')
+  const fresh = `${file}.new`
+  for (const path of [fresh, `${fresh}.wal`]) rmSync(path, { force: true })
+  await connection.run(`attach '${fresh.replaceAll("'", "''")}' as fresh`)
+  await connection.run('copy from database state to fresh')
+  await connection.run(`delete from fresh.meta where key = '${REWRITE}'`)
+  await connection.run('checkpoint fresh')
+  await connection.run('detach fresh')
+  await connection.run('force checkpoint state')
+  for (const one of close) one.closeSync()
+  // With a log of its own the old file would be more than what was copied: it stays, and the next start tries again.
+  if (existsSync(`${file}.wal`)) return
+  sync(fresh)
+  renameSync(fresh, file)
+  sync(folder)
+}
+
+function sync(path: string): void {
+  const handle = openSync(path, 'r')
+  try {
+    fsyncSync(handle)
+  } catch (error) {
+    // Windows does not sync folders.
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error
+  } finally {
+    closeSync(handle)
   }
 }
 

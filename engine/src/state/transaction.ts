@@ -6,20 +6,53 @@ export type Row = Record<string, Cell>
 
 /** Statements inside one transaction; or, on the reading side, over what is committed. */
 export class Statements {
-  readonly #connection: DuckDBConnection
+  #connection: DuckDBConnection
   readonly #prepared = new Map<string, DuckDBPreparedStatement>()
+  /** Statements that run now; while `#held` is set, others wait for it. */
+  #running = 0
+  #held: PromiseWithResolvers<void> | null = null
+  #idle: (() => void) | null = null
 
   constructor(connection: DuckDBConnection) {
     this.#connection = connection
   }
 
   async run(sql: string, ...values: readonly Cell[]): Promise<void> {
-    await (await this.#bound(sql, values)).run()
+    await this.#counted(async () => await (await this.#bound(sql, values)).run())
   }
 
   async all<R = Row>(sql: string, ...values: readonly Cell[]): Promise<R[]> {
-    const result = await (await this.#bound(sql, values)).runAndReadAll()
-    return result.getRowObjectsJS().map(row => plain(row) as R)
+    return await this.#counted(async () => {
+      const result = await (await this.#bound(sql, values)).runAndReadAll()
+      return result.getRowObjectsJS().map(row => plain(row) as R)
+    })
+  }
+
+  /** Resolves when nothing runs; what is asked for from then on waits for `resume`. */
+  async hold(): Promise<void> {
+    this.#held = Promise.withResolvers()
+    if (this.#running > 0)
+      await new Promise<void>(resolve => {
+        this.#idle = resolve
+      })
+    this.#prepared.clear()
+  }
+
+  /** Goes on, on another connection to the same content. */
+  resume(connection: DuckDBConnection): void {
+    this.#connection = connection
+    this.#held?.resolve()
+    this.#held = null
+  }
+
+  async #counted<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#held) await this.#held.promise
+    this.#running++
+    try {
+      return await work()
+    } finally {
+      if (--this.#running === 0) this.#idle?.()
+    }
   }
 
   async first<R = Row>(sql: string, ...values: readonly Cell[]): Promise<R | null> {

@@ -323,6 +323,17 @@ export class Sync {
     const cursor = this.#cursor ?? 0
     const { items, end } = await readLog(client, workspaceId, cursor, this.#stop.signal)
     const reached = end && !end.more ? Math.max(end.seq, cursor) : (items.at(-1)?.seq ?? cursor)
+    if (end && !end.more && end.seq < cursor) {
+      // Its database was put back to an earlier state: numbers mean other changes now, so only the heads can tell.
+      this.#o.log('error', 'the log of the server ends before what this device has of it', {
+        cursor,
+        seq: end.seq,
+      })
+      this.#serverSeq = end.seq
+      this.#more = false
+      this.#digest = 'different'
+      return
+    }
     await this.#take(items, reached)
     if (end === null) return
     this.#serverSeq = Math.max(end.seq, reached)
@@ -464,6 +475,10 @@ export class Sync {
       for (const item of items) there.add(item.document_id)
       drafts.push(...(await documents.adopt(workspaceId, items)).drafts)
     })
+    for (const { documentId } of documents.list(workspaceId)) {
+      if (there.has(documentId) || documents.waiting({ documentId }) > 0) continue
+      drafts.push(await documents.setAside(documentId))
+    }
     this.#diverged = documents
       .list(workspaceId)
       .filter(info => !there.has(info.documentId) && documents.waiting({ documentId: info.documentId }) === 0)

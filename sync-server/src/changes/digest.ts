@@ -37,8 +37,11 @@ export class Digests {
       if (this.known.size <= KEEP) break
       this.known.delete(oldest)
     }
-    // Two readings may overlap, and the older one must not bring older heads back.
-    if (now < known.seq) return await this.read(workspaceId)
+    // Two readings may overlap, and the older one must not bring older heads back; or the database was put back.
+    if (now < known.seq) {
+      this.known.delete(workspaceId)
+      return await this.read(workspaceId)
+    }
     if (now > known.seq || known.digest === null) {
       for (const { id, heads } of rows)
         if (id && heads?.length) known.lines.set(id, digestLine({ document_id: id, heads }))

@@ -4,8 +4,8 @@ import { sql } from 'kysely'
 import { decodeChangeBytes } from './admission/decode.ts'
 import { type Executor, lockSeq, openCounter } from './store.ts'
 
-/** The device of what the server writes by itself. */
-export const SERVER_DEVICE = '00000000-0000-0000-0000-000000000000'
+/** The device of what the server writes by itself: no installation has it. */
+export const SERVER_DEVICE = '00000000-0000-7000-8000-000000000000'
 
 export interface Voiding {
   readonly workspaceId: string
