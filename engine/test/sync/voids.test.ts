@@ -43,7 +43,7 @@ afterAll(async () => {
 })
 
 const until = async (what: string, there: () => boolean | Promise<boolean>) => {
-  const end = Date.now() + 30_000
+  const end = Date.now() + 90_000
   while (!(await there())) {
     if (Date.now() > end) throw new Error(`not so: ${what}`)
     await systemClock.sleep(30)
