@@ -6,7 +6,6 @@ import {
   parseAppend,
 } from '@pluto-duck/crdt-model/protocol'
 import type { Rng } from './random.ts'
-import type { Replica } from './replica.ts'
 import type { Trace } from './trace.ts'
 
 /** How likely each harm is for one request, 0 to 1. */
@@ -33,6 +32,14 @@ export interface Said {
   readonly refused: Map<string, string>
 }
 
+/** A server as a client sees it. */
+export interface Door {
+  readonly dead: boolean
+  /** Aborted at its death: what was under way is lost. */
+  readonly died: AbortSignal
+  readonly server: { readonly url: string }
+}
+
 interface Sent {
   readonly path: string
   readonly init: RequestInit
@@ -41,12 +48,12 @@ interface Sent {
 /** The network between the devices of one simulation and the servers. */
 export class Network {
   readonly #trace: Trace
-  readonly #replicas: () => readonly Replica[]
+  readonly #replicas: () => readonly Door[]
   readonly #underWay = new Set<Promise<void>>()
   weather: Weather = CALM
   readonly said: Said = { stored: new Map(), refused: new Map() }
 
-  constructor(trace: Trace, replicas: () => readonly Replica[]) {
+  constructor(trace: Trace, replicas: () => readonly Door[]) {
     this.#trace = trace
     this.#replicas = replicas
   }

@@ -15,6 +15,11 @@ const LOST = new Set([
   '57P02',
   '57P03',
   '53300',
+  // disk_full, out_of_memory, io_error, and read_only_sql_transaction: a standby that is not the primary yet
+  '53100',
+  '53200',
+  '58030',
+  '25006',
 ])
 const LOST_TEXT =
   /connection terminated|timeout exceeded when trying to connect|connection ended|client has encountered a connection error|server closed the connection/i
@@ -29,13 +34,15 @@ const isLost = (error: unknown): boolean => {
 
 /**
  * `database.unavailable` when the error, or what caused it (libraries wrap it in words of their own), says that the database
- * cannot be reached now; null for any other.
+ * cannot be reached, or takes nothing, now; null for any other.
  */
 export const asDatabaseError = (error: unknown): AppError | null => {
   let at: unknown = error
   for (let depth = 0; depth < 5 && at instanceof Error; depth++, at = at.cause)
     if (isLost(at))
-      return new AppError('database.unavailable', 'The database does not answer.', { cause: error })
+      return new AppError('database.unavailable', 'The database does not answer, or takes nothing.', {
+        cause: error,
+      })
   return null
 }
 

@@ -20,6 +20,8 @@ export interface PostgresServer {
 export interface PostgresOptions {
   /** The data folder, kept after `stop`. Default: a throwaway one in the system's temporary folder. */
   readonly dir?: string
+  /** Default: a free one. */
+  readonly port?: number
   /** False turns fsync off: faster, and a power cut may lose commits. Default: true, as in production. */
   readonly durable?: boolean
 }
@@ -48,13 +50,18 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 
   if (!existsSync(join(databaseDir, 'PG_VERSION'))) await initialise(databaseDir, password)
   for (let attempt = 1; ; attempt++) {
-    const port = await freePort()
+    const port = options.port ?? (await freePort())
     let server: ChildProcess
     try {
       server = await launch(databaseDir, port, settings(options.durable ?? true))
     } catch (cause) {
       // Another program may have taken the port between the probe and the start.
-      if (attempt < startAttempts && String(cause).includes('Address already in use')) continue
+      if (
+        options.port === undefined &&
+        attempt < startAttempts &&
+        String(cause).includes('Address already in use')
+      )
+        continue
       throw new Error('Postgres did not start.', { cause })
     }
     // The last resort of a process that ends without `stop`.
