@@ -3,6 +3,7 @@ import { parse as parseUuid } from 'uuid'
 import { z } from 'zod'
 import { AppError } from '../errors/index.ts'
 import { hash, id, seq } from './ids.ts'
+import { LIMITS } from './limits.ts'
 import { documentKind } from './roles.ts'
 
 /**
@@ -30,7 +31,7 @@ const time = z.number().int().nonnegative()
  */
 export const packItem = z.strictObject({
   pack: z.literal('zstd'),
-  /** Bytes when unpacked: what a reader makes room for. In an append at most `LIMITS.packBytes`. */
+  /** Bytes when unpacked: what a reader makes room for. In an append at most `LIMITS.packBytes` in all its packs. */
   size: z.number().int().nonnegative(),
   bytes,
 })
@@ -194,8 +195,10 @@ export const encodeSequence = (items: Iterable<Item>): Uint8Array => {
 }
 
 const DECODE = { strict: true, allowIndefinite: false, rejectDuplicateMapKeys: true, useMaps: false } as const
-/** Items nest a map in a map at most; more is refused before it is decoded. */
+/** Items nest a map in a map at most, with few keys, and lists of heads; more is refused before it is decoded. */
 const MAX_DEPTH = 4
+const MAX_KEYS = 64
+const MAX_ELEMENTS = 100_000
 
 /**
  * Where the item that starts at `at` ends, or null when the buffer ends before it does. Definite lengths only (RFC 8949 3):
@@ -220,6 +223,8 @@ const endOfItem = (buffer: Uint8Array, at: number, depth = 0): number | null => 
     next += argument
     return next > buffer.length ? null : next
   }
+  if ((major === 4 && argument > MAX_ELEMENTS) || (major === 5 && argument > MAX_KEYS))
+    throw new AppError('request.invalid', 'An item of the sequence has more parts than any of ours.')
   const children = major === 4 ? argument : major === 5 ? 2 * argument : major === 6 ? 1 : 0
   for (let i = 0; i < children; i++) {
     const end = endOfItem(buffer, next, depth + 1)
@@ -248,18 +253,19 @@ export const decodeItem = (buffer: Uint8Array): { item: Item; rest: Uint8Array }
   return { item: fromWire(value as Item), rest: buffer.subarray(end) }
 }
 
-/** Every item of a whole sequence. Throws `request.invalid` when it is cut or broken; a stream uses `SequenceReader`. */
-export const decodeSequence = (buffer: Uint8Array): Item[] => {
-  const items: Item[] = []
+/** The items of a whole sequence, each when it is asked for: whoever stops has paid for no more. */
+function* itemsOf(buffer: Uint8Array): Generator<Item> {
   let rest = buffer
   while (rest.length > 0) {
     const next = decodeItem(rest)
     if (!next) throw new AppError('request.invalid', 'The sequence is cut: its last item is not whole.')
-    items.push(next.item)
+    yield next.item
     rest = next.rest
   }
-  return items
 }
+
+/** Every item of a whole sequence. Throws `request.invalid` when it is cut or broken; a stream uses `SequenceReader`. */
+export const decodeSequence = (buffer: Uint8Array): Item[] => [...itemsOf(buffer)]
 
 /** Items out of a byte stream, as they become whole. `finish` tells whether bytes were left over. */
 export class SequenceReader {
@@ -298,7 +304,7 @@ export function* unpacked(items: Iterable<Item>, unpack: Unpack): Generator<Item
     }
     const pack = packItem.safeParse(item)
     if (!pack.success) throw invalid('a pack', pack.error)
-    for (const inner of decodeSequence(unpack(pack.data))) {
+    for (const inner of itemsOf(unpack(pack.data))) {
       if ('pack' in inner) throw new AppError('request.invalid', 'A pack holds another pack.')
       yield inner
     }
@@ -309,24 +315,35 @@ const noPacks: Unpack = () => {
   throw new AppError('request.invalid', 'Packs are not taken here.')
 }
 
-/** The header and items of an append request; `request.invalid` names the item that is wrong. Bytes are not looked into. */
+/**
+ * The header and items of an append request; `request.invalid` names the item that is wrong, and `request.too_large` is said of more
+ * changes, or more bytes in all packs, than a push may have. Nothing is read beyond that. Bytes are not looked into.
+ */
 export const parseAppend = (
   body: Uint8Array,
   unpack: Unpack = noPacks,
 ): { header: AppendHeader; items: AppendItem[] } => {
-  const [first, ...packed] = decodeSequence(body)
-  const rest = [...unpacked(packed, unpack)]
-  const header = appendHeader.safeParse(first)
+  const all = itemsOf(body)
+  const header = appendHeader.safeParse(all.next().value)
   if (!header.success) throw invalid('the header', header.error)
-  return {
-    header: header.data,
-    items: rest.map((item, index) => {
-      const parsed = appendItem.safeParse(item)
-      if (!parsed.success) throw invalid(`item ${index}`, parsed.error)
-      return parsed.data
-    }),
+  let room: number = LIMITS.packBytes
+  const within: Unpack = pack => {
+    room -= pack.size
+    if (room < 0) throw tooLarge(`The packs of a push have at most ${LIMITS.packBytes} bytes.`)
+    return unpack(pack)
   }
+  const items: AppendItem[] = []
+  for (const item of unpacked(all, within)) {
+    if (items.length === LIMITS.pushChanges)
+      throw tooLarge(`A push has at most ${LIMITS.pushChanges} changes.`)
+    const parsed = appendItem.safeParse(item)
+    if (!parsed.success) throw invalid(`item ${items.length}`, parsed.error)
+    items.push(parsed.data)
+  }
+  return { header: header.data, items }
 }
+
+const tooLarge = (message: string): AppError => new AppError('request.too_large', message)
 
 const invalid = (what: string, error: z.ZodError): AppError =>
   new AppError('request.invalid', `In ${what} of the sequence: ${z.prettifyError(error)}`)

@@ -8,6 +8,7 @@ import {
   decodeSequence,
   encodeSequence,
   endItem,
+  LIMITS,
   liveEvent,
   logItem,
   newId,
@@ -101,6 +102,40 @@ describe('the wire', () => {
         }
       }),
     )
+  })
+
+  it('[FUZZ5] a push is read no further than to what is wrong or too much', () => {
+    const header = encodeSequence([{ v: 1, device_id: newId(), live: true }])
+    const after = (...parts: Uint8Array[]) => Uint8Array.from(Buffer.concat([header, ...parts]))
+    // The last byte is no CBOR at all; nobody comes that far.
+    const end = Uint8Array.of(0xff)
+    expect(() => parseAppend(after(new Uint8Array(1000).fill(0xa0), end))).toThrow(/item 0/)
+    const change = {
+      document_id: newId(),
+      kind: 'pipeline',
+      subject: null,
+      base: null,
+      bytes: new Uint8Array(1),
+    }
+    const many = encodeSequence(Array.from({ length: LIMITS.pushChanges + 1 }, () => change))
+    expect(() => parseAppend(after(many, end))).toThrow(/at most 2000 changes/)
+
+    let unpackedBytes = 0
+    const packs = encodeSequence(
+      Array.from({ length: 5 }, () => ({
+        pack: 'zstd',
+        size: LIMITS.packBytes / 2,
+        bytes: new Uint8Array(1),
+      })),
+    )
+    const unpack = ({ size }: { size: number }) => {
+      unpackedBytes += size
+      return encodeSequence([change])
+    }
+    expect(() => parseAppend(after(packs, end), unpack)).toThrow(/packs of a push/)
+    expect(unpackedBytes).toBe(LIMITS.packBytes)
+    for (const lead of [Uint8Array.of(0xb8, 65), Uint8Array.of(0x9a, 0, 2, 0, 0)])
+      expect(() => parseAppend(after(lead, end))).toThrow(/more parts/)
   })
 
   it('[WIRE5] sixteen bytes are an id, or a typed error', () => {

@@ -7,7 +7,6 @@ import {
   type EndItem,
   encodeItem,
   encodeSequence,
-  LIMITS,
   parseAppend,
 } from '@pluto-duck/crdt-model/protocol'
 import type { ServerContext } from '../app/context.ts'
@@ -93,8 +92,6 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
     implement(changeRoutes.append, async ({ member, session, deviceId, origin, body }) => {
       const { header, items } = parseAppend(body, unpack)
       assertDevice(deviceId, header.device_id)
-      if (items.length > LIMITS.pushChanges)
-        throw new AppError('request.too_large', `A push has at most ${LIMITS.pushChanges} changes.`)
       const appended = await appender.append({
         workspaceId: member.workspaceId,
         userId: session.user.id,
