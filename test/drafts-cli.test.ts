@@ -96,7 +96,7 @@ afterAll(async () => {
 })
 
 describe('drafts on the command line', () => {
-  it('[DRAFT7][DRAFT9] fork, edit, review, comment on a line, request changes, approve, merge', async () => {
+  it('[DRAFT7][DRAFT9][HIST1] fork, edit, review, comment on a line, request changes, approve, merge', async () => {
     const { draft_id: draft } = await json(grace, 'draft', 'new', 'weekly', '--title', 'count too')
     await edit(grace, draft, 'revenue.sql', text => text.replace('sum(amount) as total', 'count(*) as n'))
     await inSync(grace)
@@ -144,6 +144,15 @@ describe('drafts on the command line', () => {
       [1, 'first'],
     ])
     expect((await pluto(ada, 'diff', 'weekly', 'v1', 'v2')).out).toContain('count(*) as n')
+    const { texts } = await json(ada, 'blame', 'weekly', 'revenue')
+    const lines: { text: string; version: number; author: { name: string }; message: string }[] =
+      texts[0].lines
+    expect(lines.map(line => [line.text, line.version, line.author.name, line.message])).toEqual([
+      ['select', 1, 'Ada', 'first'],
+      ['  sum(amount) as total, count(*) as n', 2, 'Grace', 'count too'],
+      ['from orders', 1, 'Ada', 'first'],
+    ])
+    expect((await pluto(grace, 'blame', 'weekly', 'revenue', '--version', '1')).out).not.toContain('Grace')
   })
 
   it('[DRAFT11] a draft that met the pipeline is merged once somebody looked', async () => {

@@ -51,6 +51,7 @@ export {
   resolveAnchor,
   type TextAnchor,
 } from './documents/anchors.ts'
+export { type BlamedLine, blameLines, ChangeFinder } from './documents/blame.ts'
 export { isLinear } from './documents/causality.ts'
 export * from './documents/definition.ts'
 export {

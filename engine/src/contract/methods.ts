@@ -378,6 +378,34 @@ export const METHODS = {
     input: pipeline.extend({ before: side, after: side }),
     output: comparison,
   }),
+  'version.blame': method({
+    summary: 'Who wrote each line, in which version and why; of the working state, or of a version',
+    input: pipeline.extend({
+      /** A step's name, or `report`; null: every step and the report. */
+      target: z.string().nullable().default(null),
+      version: z.number().int().positive().nullable().default(null),
+    }),
+    output: z.strictObject({
+      texts: z.array(
+        z.strictObject({
+          /** A step's name, or `report`. */
+          target: z.string(),
+          lines: z.array(
+            z.strictObject({
+              text: z.string(),
+              change: hash.nullable(),
+              /** By the server's record; null for what it does not have yet. */
+              author: author.nullable(),
+              at: timestamp.nullable(),
+              /** Null for what is not published. */
+              version: z.number().int().positive().nullable(),
+              message: z.string().nullable(),
+            }),
+          ),
+        }),
+      ),
+    }),
+  }),
   'version.publish': method({
     summary: 'Publish the working state; queued when offline',
     input: pipeline.extend({ message: z.string().max(10_000).default('') }),

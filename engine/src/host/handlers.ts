@@ -6,6 +6,7 @@ import type { Drafts } from '../drafts/drafts.ts'
 import type { RunService } from '../runs/index.ts'
 import { installSample } from '../samples.ts'
 import type { SecretStore } from '../secrets/index.ts'
+import { blame } from '../versions/blame.ts'
 import { compareSides } from '../versions/compare.ts'
 import type { ServerCalls } from '../versions/server-calls.ts'
 import type { VersionCache } from '../versions/version-cache.ts'
@@ -173,6 +174,17 @@ export const createHandlers = (f: Features): Handlers => ({
   'version.list': async ({ pipeline_id }) => ({ versions: await f.versionCache.list(pipeline_id) }),
   'version.read': ({ pipeline_id, number }) => f.versionCache.read(pipeline_id, number),
   'version.compare': ({ pipeline_id, before, after }) => f.versions.compare(pipeline_id, before, after),
+  'version.blame': ({ pipeline_id, target, version }) =>
+    blame(
+      {
+        documents: f.documents,
+        versions: f.versionCache,
+        recordsOf: (documentId, hashes) => f.workspace.recordsOf(documentId, hashes),
+      },
+      pipeline_id,
+      target,
+      version,
+    ),
   'version.publish': ({ pipeline_id, message }) => f.versions.publish(pipeline_id, message),
   'version.restore': ({ pipeline_id, number, message }) => f.versions.restore(pipeline_id, number, message),
 

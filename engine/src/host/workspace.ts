@@ -269,6 +269,25 @@ export class OpenWorkspace {
     return authors
   }
 
+  /** The server's records of changes, with names; nothing for a change that it does not have. */
+  async recordsOf(
+    documentId: string,
+    hashes: readonly string[],
+  ): Promise<
+    ReadonlyMap<string, { readonly author: { user_id: string; name: string }; readonly at: string }>
+  > {
+    await this.#ensureRecords(documentId)
+    const known = await this.#p.marks.records(documentId)
+    const found = new Map<string, { author: { user_id: string; name: string }; at: string }>()
+    for (const hash of hashes) {
+      const record = known.get(hash)
+      if (!record || record.author_id === null) continue
+      const author = { user_id: record.author_id, name: this.#nameOf(record.author_id) }
+      found.set(hash, { author, at: record.received_at })
+    }
+    return found
+  }
+
   async presence(documentId: string | null, at: string | null): Promise<void> {
     if (!this.#row?.remote || this.#sync?.status().state === 'offline' || !this.#p.account.token) return
     try {

@@ -54,6 +54,21 @@ export const addVersionCommands = (program: Command, context: Context): void => 
     })
 
   program
+    .command('blame <pipeline> [step]')
+    .description('who wrote each line, in which version and why; of a step, `report`, or everything')
+    .option('--version <n>', 'of a published version instead of the working state')
+    .action(async (name: string, step: string | undefined, options: { version?: string }) => {
+      const session = await context.session()
+      const { pipeline_id } = await findPipeline(session, name)
+      const blamed = await session.value('version.blame', {
+        pipeline_id,
+        target: step ?? null,
+        version: options.version === undefined ? null : parseVersion(options.version),
+      })
+      answer(output, blamed, ({ texts }) => texts.map(text => showBlame(text)).join('\n\n'))
+    })
+
+  program
     .command('publish <pipeline>')
     .description('publish the working state as the next version; queued when offline')
     .option('-m, --message <text>', 'what changed and why', '')
@@ -97,6 +112,22 @@ export const addVersionCommands = (program: Command, context: Context): void => 
       )
     })
 }
+
+const showBlame = ({ target, lines }: OutputOf<'version.blame'>['texts'][number]): string =>
+  [
+    target,
+    table(
+      ['version', 'by', 'message', 'line', ''],
+      lines.map((line, i) => [
+        line.version === null ? '–' : `v${line.version}`,
+        line.author?.name ?? (line.change === null ? '' : 'you'),
+        (line.message ?? (line.change === null ? '' : 'not published')).split('\n')[0]?.slice(0, 40) ?? '',
+        String(i + 1),
+        line.text,
+      ]),
+      'It is empty.',
+    ),
+  ].join('\n')
 
 export const showMark = (mark: ContractMark): string =>
   [
