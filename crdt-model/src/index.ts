@@ -126,6 +126,6 @@ export {
   type TestDoc,
 } from './documents/schema.ts'
 export { takeSide } from './documents/take-side.ts'
-export { upgradeChanges, upgradeDocument } from './documents/upgrade.ts'
+export { type Upgrade, upgradeActor, upgradeChanges, upgradeDocument } from './documents/upgrade.ts'
 export { type ImportOptions, type ImportResult, pipelineFromFiles } from './files/from-files.ts'
 export { pipelineToFiles } from './files/to-files.ts'

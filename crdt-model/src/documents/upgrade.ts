@@ -28,6 +28,9 @@ export function upgradeDocument<D extends object>(
   return Automerge.applyChanges(doc, upgradeChanges(doc, upgrades, target))[0]
 }
 
+/** The actor of a document's upgrades, from the hash of its first change: nobody's. */
+export const upgradeActor = (firstHash: string): string => sha256Hex(`upgrade:${firstHash}`).slice(0, 32)
+
 /**
  * The upgrade changes of a document, from its first change alone: what a server accepts from any device though the actor
  * is nobody's.
@@ -40,7 +43,7 @@ export function upgradeChanges(
   const roots = Automerge.getChangesMetaSince(doc, []).filter(change => change.deps.length === 0)
   const first = roots.length === 1 ? Automerge.getBackend(doc).getChangeByHash(roots[0]!.hash) : undefined
   if (!first) throw new AppError('document.corrupt', 'The document does not begin with one change.')
-  const actor = sha256Hex(`upgrade:${roots[0]!.hash}`).slice(0, 32)
+  const actor = upgradeActor(roots[0]!.hash)
   let young = Automerge.applyChanges(Automerge.init<Record<string, unknown>>({ actor }), [first])[0]
   const made: Uint8Array[] = []
   for (let from = Number(young.schema_version); from < target; from += 1) {

@@ -37,6 +37,7 @@ import {
   readIndex,
   removeFromOutbox,
 } from './rows.ts'
+import { assertWrittenBefore, OWN_SCHEMA, type Schema, schemaOf, tooNew, upgradesOf } from './schema.ts'
 import { Serial } from './serial.ts'
 import { headsOf, isVoid, loadable, rebased, type Sorted, sortVoided } from './voids.ts'
 
@@ -106,6 +107,7 @@ const HOST = 'host'
  * many documents share commits. A document in memory never holds less than the disk, and is thrown away when a write failed.
  */
 export class Documents {
+  readonly #schema: Schema
   readonly #state: State
   readonly #clock: Clock
   readonly #serial = new Serial()
@@ -126,13 +128,15 @@ export class Documents {
   /** How many records of each document are stored. */
   readonly #recorded = new Map<string, number>()
 
-  private constructor(state: State, clock: Clock) {
+  private constructor(state: State, clock: Clock, schema: Schema) {
+    this.#schema = schema
     this.#state = state
     this.#clock = clock
   }
 
-  static async open(state: State, clock: Clock): Promise<Documents> {
-    const documents = new Documents(state, clock)
+  /** @param schema what this program knows of documents; tests give another. */
+  static async open(state: State, clock: Clock, schema: Schema = OWN_SCHEMA): Promise<Documents> {
+    const documents = new Documents(state, clock, schema)
     const { infos, outbox, nextOrd } = await readIndex(state)
     for (const info of infos) documents.#infos.set(info.documentId, info)
     for (const row of outbox) documents.#waiting(row.documentId).set(row.hash, row.ord)
@@ -261,6 +265,7 @@ export class Documents {
     const written = await this.#serial.run(async () => {
       const entry = await this.#load(draftId)
       const { doc: base } = await this.#load(this.#baseOf(draftId))
+      if (schemaOf(entry.doc) > this.#schema.version) throw tooNew(schemaOf(entry.doc), this.#schema.version)
       if (A.hasHeads(entry.doc, [...heads])) return { durable: Promise.resolve(), fresh: [] }
       const part = forkAt(base, heads)
       try {
@@ -317,15 +322,33 @@ export class Documents {
       } catch (error) {
         const draft = await this.#appendToDraft(documentId, changes, error)
         if (draft === null) throw error
-        return { ...draft, durable: Promise.resolve(), fresh: [] }
+        return { ...draft, durable: Promise.resolve(), fresh: [], upgrade: [] }
       }
+      assertWrittenBefore(entry.doc, fresh, this.#schema.version)
+      const upgrade = fresh.length > 0 ? await this.#upgrade(entry) : NOTHING
       if (fresh.length > 0) this.#apply(entry, fresh)
       const heads = A.getHeads(entry.doc)
-      return { heads, durable: this.#store(entry, fresh, { local: true }), fresh }
+      const stored = this.#store(entry, fresh, { local: true })
+      return { heads, durable: Promise.all([upgrade.durable, stored]), fresh, upgrade: upgrade.fresh }
     })
     await written.durable
+    this.#told(documentId, written.upgrade, HOST)
     this.#told(documentId, written.fresh, origin)
     return { heads: written.heads }
+  }
+
+  /** Throws `document.too_new` for a document that this program can show and sync, but neither edit, publish nor run. */
+  async assertKnown(documentId: string): Promise<void> {
+    const newer = await this.newer(documentId)
+    if (newer) throw tooNew(newer.version, newer.known)
+  }
+
+  /** The schema of a document that this program does not know, and the newest that it does; null for one that it may write. */
+  newer(documentId: string): Promise<{ readonly version: number; readonly known: number } | null> {
+    return this.read<{ version: number; known: number } | null, unknown>(documentId, doc => {
+      const version = schemaOf(doc)
+      return version > this.#schema.version ? { version, known: this.#schema.version } : null
+    })
   }
 
   /** An edit by the host itself: import, restore, CLI. `change` returns the changed document, or the same for no change. */
@@ -336,6 +359,8 @@ export class Documents {
   ): Promise<{ heads: string[]; changed: boolean }> {
     const written = await this.#serial.run(async () => {
       const entry = await this.#load(documentId)
+      if (schemaOf(entry.doc) > this.#schema.version) throw tooNew(schemaOf(entry.doc), this.#schema.version)
+      const upgrade = await this.#upgrade(entry)
       const before = A.getHeads(entry.doc)
       try {
         entry.doc = change(entry.doc as A.Doc<D>) as Doc
@@ -346,9 +371,11 @@ export class Documents {
       }
       const fresh = describeChanges(A.getChangesSince(entry.doc, before))
       const heads = A.getHeads(entry.doc)
-      return { heads, durable: this.#store(entry, fresh, { local: true }), fresh }
+      const stored = this.#store(entry, fresh, { local: true })
+      return { heads, durable: Promise.all([upgrade.durable, stored]), fresh, upgrade: upgrade.fresh }
     })
     await written.durable
+    this.#told(documentId, written.upgrade, HOST)
     this.#told(documentId, written.fresh, origin)
     return { heads: written.heads, changed: written.fresh.length > 0 }
   }
@@ -407,7 +434,7 @@ export class Documents {
     }
     for (const { documentId } of reset) await this.#recount(documentId)
     for (const { documentId, fresh, topped } of told) {
-      // A draft took in its pipeline: a view has to take it whole.
+      // A draft took in its pipeline, or the document became read-only: a view has to take it whole.
       if (topped) this.#emit({ kind: 'reset', documentId, draftId: null })
       this.#told(documentId, fresh, 'server')
     }
@@ -697,7 +724,10 @@ export class Documents {
       if (topped) this.#forget(entry)
       throw error
     }
+    const known = schemaOf(entry.doc) <= this.#schema.version
     if (fresh.length > 0) this.#apply(entry, fresh)
+    // It was upgraded elsewhere: a view that has it open may not write any more.
+    const outgrown = known && before.length > 0 && schemaOf(entry.doc) > this.#schema.version
     const waiting = this.#waiting(documentId)
     const acknowledged = new Map(
       items.flatMap(({ hash }): [string, number][] => {
@@ -708,7 +738,7 @@ export class Documents {
     const prepared = this.#prepare(entry, fresh, { local: false, acknowledged })
     if (prepared) rows.push(prepared)
     for (const hash of acknowledged.keys()) waiting.delete(hash)
-    return { fresh, topped: topped && before.length > 0 }
+    return { fresh, topped: (topped && before.length > 0) || outgrown }
   }
 
   /**
@@ -1138,6 +1168,14 @@ export class Documents {
     })
   }
 
+  /** Brings an older document to this program's schema, before something is written into it. */
+  async #upgrade(entry: Entry): Promise<{ durable: Promise<void>; fresh: StoredChange[] }> {
+    const fresh = describeChanges(upgradesOf(entry.doc, this.#schema))
+    if (fresh.length === 0) return NOTHING
+    this.#apply(entry, fresh)
+    return { durable: this.#store(entry, fresh, { local: true }), fresh }
+  }
+
   #begin(made: Omit<NewDocument, 'doc'>, doc: Doc, changes: readonly StoredChange[]): Promise<void> {
     this.#infos.set(made.documentId, {
       documentId: made.documentId,
@@ -1231,6 +1269,8 @@ export class Documents {
     return isoTime(this.#clock.now())
   }
 }
+
+const NOTHING = { durable: Promise.resolve(), fresh: [] as StoredChange[] }
 
 const newActor = (): string => randomUUID().replaceAll('-', '')
 

@@ -98,7 +98,7 @@ export const createHandlers = (f: Features): Handlers => ({
   }),
   'document.open': async ({ document_id }) => {
     const { bytes, actor } = await f.documents.open(document_id)
-    const reason = f.workspace.readOnlyReason(f.documents.info(document_id))
+    const reason = await f.workspace.readOnlyReason(f.documents.info(document_id))
     return {
       document_id,
       bytes: Buffer.from(bytes).toString('base64'),

@@ -6,7 +6,7 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import { versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { type Logger, pino } from 'pino'
 import { systemClock } from '../clock.ts'
-import { Documents } from '../documents/index.ts'
+import { Documents, type Schema } from '../documents/index.ts'
 import { Drafts } from '../drafts/drafts.ts'
 import { Marks, Publisher } from '../publish/index.ts'
 import { RunService } from '../runs/index.ts'
@@ -36,6 +36,8 @@ export interface HostOptions {
   readonly token?: string
   /** Default: JSON lines in the folder's `host.log`. */
   readonly log?: Logger
+  /** What it knows of documents. Default: what this program does. */
+  readonly schema?: Schema
 }
 
 /** The local process that owns state, sync and runs. Everything that a UI or the CLI does is a method of the contract. */
@@ -54,7 +56,7 @@ export interface Host {
  * Opens the data folder and puts the features together. Throws `host.locked` when another host owns it. After a crash it
  * goes on from what was acknowledged: documents, outbox, publishes, runs, uploads.
  */
-export const openHost = async ({ folder, server, token, log: given }: HostOptions): Promise<Host> => {
+export const openHost = async ({ folder, server, token, log: given, schema }: HostOptions): Promise<Host> => {
   const state = await State.open(folder)
   const closers: (() => Promise<void>)[] = [() => state.close()]
   const close = async () => {
@@ -94,7 +96,7 @@ export const openHost = async ({ folder, server, token, log: given }: HostOption
       },
     }
 
-    const documents = await Documents.open(state, clock)
+    const documents = await Documents.open(state, clock, schema)
     closers.push(() => documents.close())
     documents.on(event => {
       if (event.kind === 'changes') {

@@ -72,9 +72,11 @@ export class Pipelines {
     return info
   }
 
-  working(pipelineId: string): Promise<WorkingState> {
+  /** Throws `document.too_new` for a pipeline of which this program may not know everything. */
+  async working(pipelineId: string): Promise<WorkingState> {
     this.info(pipelineId)
-    return this.#documents.read(pipelineId, doc => ({
+    await this.#documents.assertKnown(pipelineId)
+    return await this.#documents.read(pipelineId, doc => ({
       definition: pipelineFromDoc(doc),
       heads: Automerge.getHeads(doc),
     }))

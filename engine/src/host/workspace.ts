@@ -222,7 +222,10 @@ export class OpenWorkspace {
     return this.syncState()
   }
 
-  readOnlyReason(info: DocumentInfo): string | null {
+  async readOnlyReason(info: DocumentInfo): Promise<string | null> {
+    const newer = await this.#p.documents.newer(info.documentId)
+    if (newer)
+      return `A newer version of Pluto Duck wrote this (schema ${newer.version}; this one knows ${newer.known}). It is kept and synced; update to edit, publish or run it.`
     if (!this.remote || DOCUMENT_WRITERS[info.kind].includes(this.role)) return null
     return 'You are a viewer of this workspace: an edit is kept as a private draft. Ask an owner for the editor role.'
   }

@@ -46,6 +46,7 @@ export class Versions {
 
   async publish(pipelineId: string, message: string): Promise<PublishOutcome> {
     const info = this.#documents.info(pipelineId)
+    await this.#documents.assertKnown(pipelineId)
     // What the person saw, before a sync brings something newer: the server says if it moved.
     const parent = await this.#cache.current(pipelineId)
     await this.#needs.sync(info.workspaceId)
@@ -72,6 +73,7 @@ export class Versions {
   /** Makes the document equal to the version, then publishes it: the new version has the old one's content hash. */
   async restore(pipelineId: string, number: number, message: string): Promise<PublishOutcome> {
     const info = this.#documents.info(pipelineId)
+    await this.#documents.assertKnown(pipelineId)
     const version = await this.#cache.read(pipelineId, number)
     const parent = await this.#cache.current(pipelineId)
     await this.#needs.sync(info.workspaceId)

@@ -5,7 +5,7 @@ import * as A from '@automerge/automerge'
 import { createPipeline, editPipeline, setDescription } from '@pluto-duck/crdt-model'
 import { newId, type Role } from '@pluto-duck/crdt-model/protocol'
 import { systemClock } from '../../src/clock.ts'
-import { Documents } from '../../src/documents/index.ts'
+import { Documents, type Schema } from '../../src/documents/index.ts'
 import { Settings, State, Workspaces } from '../../src/state/index.ts'
 import { Sync, WireClient } from '../../src/sync/index.ts'
 
@@ -24,6 +24,8 @@ export class Device {
   cut = false
   /** What is pushed waits for it. */
   hold: Promise<void> = Promise.resolve()
+  /** What its program knows of documents; counts from the next `open`. */
+  schema: Schema | undefined
   /** Lets so many requests through and loses their replies. */
   loseReplies = 0
 
@@ -47,7 +49,7 @@ export class Device {
 
   async open(): Promise<void> {
     this.state = await State.open(this.folder)
-    this.documents = await Documents.open(this.state, systemClock)
+    this.documents = await Documents.open(this.state, systemClock, this.schema)
     await new Workspaces(this.state).put({
       workspace_id: this.workspaceId,
       name: 'W',

@@ -5,7 +5,7 @@ import { checkStructure } from './admission/structure.ts'
 import { DEPENDS_ON_FAILED, headsAfter } from './admission/trial.ts'
 import { type Found, type OpenDocument, type OpenDocuments, own } from './open-documents.ts'
 import type { AppenderOptions, Push, PushedChange } from './push.ts'
-import { checkComments, checkRight, isGenesis } from './rights.ts'
+import { checkComments, checkRight, isGenesis, isUpgrade } from './rights.ts'
 import { type Executor, readActors, readDocumentBytes } from './store.ts'
 
 /**
@@ -177,7 +177,8 @@ export class Checker {
     const wrong = checkRight(push, item, document === 'new' ? null : document)
     if (wrong) return refused(wrong)
     const actor = change.actors[0]!
-    const device = isGenesis(item, change) ? null : await this.deviceOf(db, actor, round.newActors)
+    const nobodys = isGenesis(item, change) || (document !== 'new' && isUpgrade(document, change))
+    const device = nobodys ? null : await this.deviceOf(db, actor, round.newActors)
     if (device && device !== push.deviceId) return refused(OTHER_DEVICE)
 
     if (document === 'new') {

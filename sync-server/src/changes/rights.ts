@@ -1,5 +1,10 @@
 import { decodeChange } from '@automerge/automerge'
-import { commentsChangeVerdict, commentsDocumentId, commentsGenesisHash } from '@pluto-duck/crdt-model'
+import {
+  commentsChangeVerdict,
+  commentsDocumentId,
+  commentsGenesisHash,
+  upgradeActor,
+} from '@pluto-duck/crdt-model'
 import { DOCUMENT_WRITERS, LIMITS, type Subject } from '@pluto-duck/crdt-model/protocol'
 import type { DecodedChange } from './admission/decode.ts'
 import type { Refusal } from './admission/limits.ts'
@@ -38,6 +43,17 @@ export const isGenesis = (item: PushedChange, change: DecodedChange): boolean =>
   item.subject !== null &&
   change.deps.length === 0 &&
   change.hash === commentsGenesisHash(aboutOf(item.subject))
+
+/**
+ * An upgrade of a document's schema is the same bytes on every device, so its actor belongs to none: built on the document's first
+ * change, or on the upgrade before, and on nothing else.
+ */
+export const isUpgrade = (document: OpenDocument, change: DecodedChange): boolean => {
+  const first = document.index.firstHash
+  if (first === null || change.actors[0] !== upgradeActor(first)) return false
+  const [dep] = change.deps
+  return change.deps.length === 1 && (change.seq > 1 || dep === first)
+}
 
 /** In comments, whether the change touches only what its author may touch. The structure was checked before. */
 export function checkComments(

@@ -9,6 +9,7 @@ import {
   pipelineFromDoc,
   pipelineToFiles,
   problemsOf,
+  SCHEMA_VERSION,
 } from '@pluto-duck/crdt-model'
 import { toAppError } from '@pluto-duck/crdt-model/errors'
 import { atHeads } from './at-heads.ts'
@@ -23,6 +24,8 @@ const materialise = (request: MaterialiseRequest): Materialised => {
   if (!Automerge.hasHeads(whole, [...request.heads])) return { status: 'unknown_heads' }
   const doc = atHeads(whole, request.heads)
   if (kindOf(doc) !== 'pipeline') return { status: 'not_a_pipeline' }
+  // What this server does not know of it, it would leave out of the version.
+  if (Number(doc.schema_version) > SCHEMA_VERSION) return { status: 'too_new' }
   const definition = pipelineFromDoc(doc)
   const problems = problemsOf(doc).filter(problem => problem.severity === 'error')
   if (problems.length > 0) return { status: 'invalid', problems }

@@ -32,7 +32,7 @@ export type Materialised =
       readonly marks: readonly Mark[]
     }
   | { readonly status: 'invalid'; readonly problems: readonly Problem[] }
-  | { readonly status: 'unknown_heads' | 'not_a_pipeline' }
+  | { readonly status: 'unknown_heads' | 'not_a_pipeline' | 'too_new' }
   | { readonly status: 'failed'; readonly reason: string }
 
 export interface MaterialiseReply {

@@ -150,6 +150,10 @@ const materialise = async (
       return result
     case 'unknown_heads':
       throw new AppError('version.unknown_heads', 'The server does not have all changes of these heads.')
+    case 'too_new':
+      throw new AppError('document.too_new', 'A newer program wrote this pipeline than this server knows.', {
+        hint: 'Update the server; until then the pipeline is stored and synced, and not published.',
+      })
     case 'not_a_pipeline':
       throw new AppError('document.invalid', 'This document is no pipeline at these heads.')
     case 'invalid':

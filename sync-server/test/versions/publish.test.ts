@@ -113,6 +113,15 @@ describe('publish', () => {
     expect(third.body).toMatchObject({ number: 3, restores: 1, content_hash: first.body.content_hash })
   })
 
+  it('[VER14] a pipeline of a newer schema than the server knows is not published', async () => {
+    const pipeline = newId()
+    const newer = Automerge.change(somePipeline(), d => {
+      d.schema_version = 99
+    })
+    const reply = await publish(pipeline, await test.store(workspace, pipeline, ann, newer))
+    expect(reply).toMatchObject({ status: 422, body: { code: 'document.too_new' } })
+  })
+
   it('[VER6] heads that the server does not have are refused', async () => {
     const pipeline = newId()
     await test.store(workspace, pipeline, ann, somePipeline())

@@ -77,6 +77,11 @@ export class DocumentIndex {
     return [...this.heads].sort()
   }
 
+  /** The change with which the document began; null for an empty index. */
+  get firstHash(): string | null {
+    return this.changes[0]?.hash ?? null
+  }
+
   has(hash: string): boolean {
     return this.byHash.has(hash)
   }
