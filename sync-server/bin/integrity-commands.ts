@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createReadStream, createWriteStream, type ReadStream, type WriteStream } from 'node:fs'
+import type { Writable } from 'node:stream'
 import { AppError, EXIT } from '@pluto-duck/crdt-model/errors'
 import { type Command, InvalidArgumentError } from 'commander'
 import { readConfig } from '../src/config/index.ts'
@@ -12,13 +15,16 @@ const uuid = (text: string): string => {
 }
 
 /** The database of the settings; beside a running server the embedded one that this has started. */
-const withDatabase = async <T>(work: (database: ServerDatabase) => Promise<T>): Promise<T> => {
+const withDatabase = async <T>(
+  work: (database: ServerDatabase) => Promise<T>,
+  schema: 'current' | 'empty' = 'current',
+): Promise<T> => {
   const config = readConfig(process.env)
   const { assertSchema, createDatabase, runningEmbedded } = await import('../src/database/index.ts')
   const databaseUrl = config.databaseUrl ?? (await runningEmbedded(config.dataDir))
   const database = await createDatabase({ databaseUrl, dataDir: config.dataDir })
   try {
-    await assertSchema(database.db)
+    if (schema === 'current') await assertSchema(database.db)
     return await work(database)
   } finally {
     await database.close()
@@ -72,4 +78,85 @@ export const addIntegrityCommands = (program: Command, fail: (thrown: unknown) =
         if (report.open > 0) process.exitCode = EXIT.internal
       }).catch(fail),
     )
+
+  program
+    .command('backup')
+    .description(
+      'write everything in the database into one file, as of one moment; may run beside the server',
+    )
+    .argument('<file>', 'where to; - for standard output. The file may not be there yet')
+    .option('--json', 'print the manifest as JSON (on standard error with -)')
+    .action((file: string, { json = false }: { json?: boolean }) =>
+      withDatabase(async ({ pool }) => {
+        const { backup } = await import('../src/integrity/index.ts')
+        const out = file === '-' ? process.stdout : await newFile(file)
+        const manifest = await backup(pool, out, say)
+        if (file !== '-') await finish(out)
+        if (json) (file === '-' ? say : console.log)(JSON.stringify(manifest))
+        const rows = Object.values(manifest.rows).reduce((sum, n) => sum + n, 0)
+        say(`Wrote ${rows} rows; the logs of ${manifest.workspaces.length} workspaces.`)
+        const { count, bytes } = manifest.artifacts
+        say(
+          `Not in it: ${count} artifacts (${bytes} bytes) in the folder or bucket, and AUTH_SECRET. Keep both beside it.`,
+        )
+      }).catch(fail),
+    )
+
+  program
+    .command('restore')
+    .description(
+      'load a backup into an empty database, and prove that the restored log is the one that was backed up',
+    )
+    .argument('<file>', 'what `backup` wrote; - for standard input')
+    .option('--json', 'print the report of verify as JSON')
+    .action((file: string, { json = false }: { json?: boolean }) =>
+      withDatabase(async database => {
+        const { restore, verify } = await import('../src/integrity/index.ts')
+        const manifest = await restore(database, file === '-' ? process.stdin : await readable(file), say)
+        say('Loaded. Every log has the digest of the manifest; rebuilding what is made of them.')
+        const report = await verify(database.db, {
+          onProgress: say,
+          onFinding: found => say(describe(found)),
+        })
+        printReport(report, json)
+        if (report.open > 0) process.exitCode = EXIT.internal
+        const { count, bytes } = manifest.artifacts
+        say(
+          `Artifacts are not in a backup: put back the ${count} files (${bytes} bytes) of that time, and AUTH_SECRET.`,
+        )
+      }, 'empty').catch(fail),
+    )
+}
+
+const newFile = async (path: string): Promise<WriteStream> => {
+  const out = createWriteStream(path, { flags: 'wx', mode: 0o600, flush: true })
+  try {
+    await once(out, 'open')
+  } catch (cause) {
+    throw new AppError(
+      'file.unreadable',
+      `${path} cannot be made: ${cause instanceof Error ? cause.message : ''}`,
+      {
+        hint: 'Name a file that is not there yet, in a folder that you may write to.',
+        cause,
+      },
+    )
+  }
+  return out
+}
+
+/** Resolves when all is on the disk. */
+const finish = async (out: Writable): Promise<void> => {
+  out.end()
+  await once(out, 'close')
+}
+
+const readable = async (path: string): Promise<ReadStream> => {
+  const input = createReadStream(path)
+  try {
+    await once(input, 'open')
+  } catch (cause) {
+    throw new AppError('file.unreadable', `${path} cannot be read.`, { cause })
+  }
+  return input
 }

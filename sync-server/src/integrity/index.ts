@@ -1,2 +1,4 @@
+export { type BackupManifest, backup } from './backup.ts'
 export type { Finding } from './finding.ts'
+export { restore } from './restore.ts'
 export { type VerifyOptions, type VerifyReport, verify } from './verify.ts'

@@ -1,0 +1,126 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import type * as Automerge from '@automerge/automerge'
+import { editPipeline, type PipelineDoc, updateStepSql } from '@pluto-duck/crdt-model'
+import { newId } from '@pluto-duck/crdt-model/protocol'
+import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { runProgram } from '../program.ts'
+import { type Person, somePipeline, TestServer } from '../server.ts'
+
+const secret = 'a secret of forty characters, for tests.'
+let test: TestServer
+let ann: Person
+let workspaceId: string
+let folder: string
+let file: string
+const targets: TestDatabase[] = []
+// What some programs take for an end of line, and what JSON has to write in another way.
+const odd = 'line\u2028separator \u2029 "quoted" \\ back\nslash \r\n é 😀'
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'pluto-backup-'))
+  file = join(folder, 'all.backup')
+  test = await TestServer.start()
+  ann = await test.person('ann')
+  workspaceId = await test.workspace(ann, odd)
+  const pipelineId = newId()
+  let doc = somePipeline()
+  for (const [parent, text] of [
+    [null, 'select 1'],
+    [1, `select 2 -- ${odd}`],
+  ] as const) {
+    doc = editPipeline(doc as Automerge.Doc<PipelineDoc>, 'edit', d => updateStepSql(d, 'a', text))
+    const heads = await test.store(workspaceId, pipelineId, ann, doc)
+    const body = {
+      workspace_id: workspaceId,
+      pipeline_id: pipelineId,
+      version_id: newId(),
+      heads,
+      parent,
+      message: odd,
+    }
+    expect((await test.call('POST', '/v1/pipelines', { as: ann, body })).status).toBe(201)
+  }
+  const made = run(['backup', file, '--json'], test.database.url)
+  expect([await made.ended, made.err()]).toEqual([0, expect.stringContaining('AUTH_SECRET')])
+  expect(JSON.parse(made.out())).toMatchObject({
+    workspaces: [{ workspace_id: workspaceId, seq: 3 }],
+    rows: { versions: 2 },
+  })
+})
+afterAll(async () => {
+  rmSync(folder, { recursive: true, force: true })
+  for (const target of targets) await target.drop()
+  await test?.stop()
+})
+
+const run = (args: string[], url: string) => runProgram(args, { DATABASE_URL: url, AUTH_SECRET: secret })
+const empty = async (): Promise<TestDatabase> => {
+  const target = await testDatabase()
+  targets.push(target)
+  return target
+}
+const rowsOf = async (url: string, query: string): Promise<unknown[]> => {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    return (await client.query(query)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+describe('backup and restore', () => {
+  it('[BAK1] a restored database is the one that was backed up: every row, the log proven equal, and the server goes on', async () => {
+    const target = await empty()
+    const restored = run(['restore', file, '--json'], target.url)
+    expect([await restored.ended, restored.err()]).toEqual([
+      0,
+      expect.stringContaining('put back the 0 files'),
+    ])
+    expect(JSON.parse(restored.out())).toMatchObject({ documents: 1, changes: 3, versions: 2, open: 0 })
+    for (const table of ['log_records', 'versions', 'documents', 'audit', 'workspaces', 'members', 'users']) {
+      const query = `select md5(string_agg(t::text, '|' order by t::text)) as sum, count(*) from ${table} t`
+      expect(await rowsOf(target.url, query)).toEqual(await rowsOf(test.database.url, query))
+    }
+    const again = await TestServer.start({}, target)
+    targets.splice(targets.indexOf(target), 1)
+    const known = { ...ann, token: await again.server.issueSession(ann.id) }
+    const read = await again.call('GET', `/v1/workspaces/${workspaceId}/changes`, { as: known })
+    expect(read.status).toBe(200)
+    await again.stop()
+    // A second one into the same, no longer empty database.
+    const second = run(['restore', file], test.database.url)
+    expect([await second.ended, second.err()]).toEqual([8, expect.stringContaining('not empty')])
+  })
+
+  it('[BAK2] a file that is cut, changed or none restores nothing', async () => {
+    const target = await empty()
+    const bytes = readFileSync(file)
+    const lines = zstdDecompressSync(bytes).toString('utf8')
+    const broken = join(folder, 'broken')
+    const cases: [Buffer, string][] = [
+      [bytes.subarray(0, bytes.length - 20), 'no whole backup'],
+      [zstdCompressSync(lines.split('\n').slice(0, -2).join('\n').concat('\n')), 'ends before its end'],
+      [zstdCompressSync(lines.replace('select 1', 'select 9')), 'checksum'],
+      [Buffer.from('no backup at all'), 'no whole backup'],
+    ]
+    for (const [content, says] of cases) {
+      writeFileSync(broken, content)
+      const refused = run(['restore', broken], target.url)
+      expect([await refused.ended, refused.err()]).toEqual([2, expect.stringContaining(says)])
+    }
+    expect(await rowsOf(target.url, 'select count(*)::int as n from users')).toEqual([{ n: 0 }])
+    expect(await rowsOf(target.url, 'select count(*)::int as n from log_records')).toEqual([{ n: 0 }])
+  })
+
+  it('[BAK3] a backup is written to a new file only, readable by its owner', async () => {
+    expect(statSync(file).mode & 0o777).toBe(0o600)
+    const again = run(['backup', file], test.database.url)
+    expect([await again.ended, again.err()]).toEqual([2, expect.stringContaining('not there yet')])
+  })
+})
