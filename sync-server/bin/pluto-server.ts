@@ -18,6 +18,10 @@ Settings (environment variables; all have a default):
   S3_ENDPOINT            address of an S3-compatible service, as this server reaches it
   S3_PUBLIC_ENDPOINT     the same, as clients reach it (S3_ENDPOINT)
   S3_REGION S3_BUCKET S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY S3_FORCE_PATH_STYLE
+  WORKSPACE_MAX_MB WORKSPACE_MAX_DOCUMENTS
+                         what one workspace may hold (10240, 200000); more is refused as quota
+  PUSH_QUEUE_MB WORKSPACE_PUSH_QUEUE_MB
+                         pushes under way, in all and for one workspace (128, 32); more waits (429)
   LOG_LEVEL              silent | error | warn | info | debug (info)
 
 Exit codes: 0 ended as asked, 1 internal error or something found by verify, 2 wrong usage or setting, 7 database not reachable.`

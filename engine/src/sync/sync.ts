@@ -301,7 +301,8 @@ export class Sync {
     this.#o.log('warn', 'sync failed', { code: error.code, failures: this.#failures })
     this.#tell()
     const asked = Number(error.details?.retry_after_s ?? 0) * 1_000
-    await this.#backOff(Math.max(asked, backOffMs(this.#failures, Math.random())))
+    // Some later than asked: those who were sent away together do not come back together.
+    await this.#backOff(Math.max(asked * (1 + Math.random() / 2), backOffMs(this.#failures, Math.random())))
   }
 
   async #snapshot(): Promise<void> {

@@ -7,6 +7,7 @@ import { runs } from './0005_runs.ts'
 import { drafts } from './0006_drafts.ts'
 import { voids } from './0007_voids.ts'
 import { snapshotPages } from './0008_snapshot_pages.ts'
+import { usage } from './0009_usage.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -18,4 +19,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0006_drafts': drafts,
   '0007_voids': voids,
   '0008_snapshot_pages': snapshotPages,
+  '0009_usage': usage,
 }

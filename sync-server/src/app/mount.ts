@@ -14,6 +14,7 @@ import {
 import express, { type NextFunction, type Request, type RequestHandler, type Response, Router } from 'express'
 import type { z } from 'zod'
 import type { Access } from '../auth/access.ts'
+import { BodyBudget } from './body-budget.ts'
 import type { ServerContext } from './context.ts'
 import {
   ANSWERED,
@@ -41,11 +42,12 @@ const NOT_FOUND = {
 /** Every route of the features, in front of which stand the checks that its data asks for. */
 export const mount = (ctx: ServerContext, access: Access, features: readonly Feature[]): Router => {
   const router = Router({ caseSensitive: true, strict: true })
+  const budget = new BodyBudget(ctx.config.pushQueue.bytes)
   const locate = locators(features)
   const methods = new Map<string, string[]>()
   for (const { route, handle } of features.flatMap(feature => feature.implementations)) {
     const verb = route.method.toLowerCase() as 'get' | 'post' | 'patch' | 'delete'
-    router[verb](route.path, checkProtocol, ...stages(ctx, access, locate, { route, handle }))
+    router[verb](route.path, checkProtocol, ...stages(ctx, access, budget, locate, { route, handle }))
     methods.set(route.path, [...(methods.get(route.path) ?? []), route.method])
   }
   for (const [path, allowed] of methods) {
@@ -81,6 +83,7 @@ const checkProtocol = (request: Request, _response: Response, next: NextFunction
 const stages = (
   ctx: ServerContext,
   access: Access,
+  budget: BodyBudget,
   locate: Locate,
   { route, handle }: Implementation,
 ): RequestHandler[] => {
@@ -206,7 +209,7 @@ const stages = (
     return parsed.data
   }
 
-  return [authenticate, ...bodyParser(route), answer]
+  return [authenticate, ...bodyParser(route, budget), answer]
 }
 
 interface Parts {
@@ -215,7 +218,7 @@ interface Parts {
   readonly body: unknown
 }
 
-const bodyParser = (route: Route): RequestHandler[] => {
+const bodyParser = (route: Route, budget: BodyBudget): RequestHandler[] => {
   if (route.body === undefined) return []
   const limit = route.maxBody ?? DEFAULT_BODY
   const type = route.body === 'cbor' ? CBOR_SEQUENCE : 'application/json'
@@ -225,7 +228,14 @@ const bodyParser = (route: Route): RequestHandler[] => {
     }
     next()
   }
-  return [expect, route.body === 'cbor' ? express.raw({ limit, type }) : express.json({ limit, type })]
+  if (route.body !== 'cbor') return [expect, express.json({ limit, type })]
+  const makeRoom: RequestHandler = (request, response, next) => {
+    // What does not say how long it is may be as long as the route takes; what is longer is refused below.
+    const length = Math.min(Number(request.get('content-length') ?? limit) || limit, limit)
+    response.once('close', budget.take(String(response.locals.user), length))
+    next()
+  }
+  return [expect, makeRoom, express.raw({ limit, type })]
 }
 
 const parse = (route: Route, request: Request): Parts => ({

@@ -1,5 +1,6 @@
 import { DEFAULT_LIMITS } from './admission/limits.ts'
 import type { Appended, AppenderOptions, Push } from './push.ts'
+import { DEFAULT_WORKSPACE_LIMITS } from './usage.ts'
 import { WorkspaceLane } from './workspace-lane.ts'
 
 export type * from './push.ts'
@@ -19,6 +20,8 @@ export class Appender {
     this.options = {
       now: () => new Date(),
       limits: DEFAULT_LIMITS,
+      workspaceLimits: DEFAULT_WORKSPACE_LIMITS,
+      maxWaitingBytes: 32 * 1024 * 1024,
       onCommit: () => {},
       onCorrupt: () => {},
       maxIndexedOps: 4_000_000,

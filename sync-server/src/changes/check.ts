@@ -7,6 +7,7 @@ import { type Found, type OpenDocument, type OpenDocuments, own } from './open-d
 import type { AppenderOptions, Push, PushedChange } from './push.ts'
 import { checkComments, checkRight, isGenesis, isUpgrade } from './rights.ts'
 import { type Executor, readActors, readDocumentBytes } from './store.ts'
+import type { Usage } from './usage.ts'
 
 /**
  * A change that passed structure and right, and is in its document's index for the time being. Its operations are not kept: a few
@@ -104,6 +105,20 @@ function breather(): () => Promise<void> | undefined {
   }
 }
 
+/** The log does not have it yet. */
+export const isNew = (document: OpenDocument): boolean => document.seq === 0
+
+/** What a round would add to the workspace, before it is stored. */
+export function sizeOf({ tentative, touched }: Pick<Round, 'tentative' | 'touched'>): {
+  bytes: number
+  documents: number
+} {
+  return {
+    bytes: tentative.reduce((sum, one) => sum + one.bytes.length, 0),
+    documents: [...touched.keys()].filter(isNew).length,
+  }
+}
+
 export const keyOf = (documentId: string, hash: string): string => `${documentId}:${hash}`
 
 /** Structure, right and trial of what waits for documents that nobody else works on meanwhile. */
@@ -113,17 +128,20 @@ export class Checker {
   private readonly documents: OpenDocuments
   /** Bindings that are in the database. */
   private readonly actors: Map<string, string>
+  private readonly usage: Usage
 
   constructor(
     workspaceId: string,
     options: Required<AppenderOptions>,
     documents: OpenDocuments,
     actors: Map<string, string>,
+    usage: Usage,
   ) {
     this.workspaceId = workspaceId
     this.options = options
     this.documents = documents
     this.actors = actors
+    this.usage = usage
   }
 
   /** Enters what is new into the indexes of its documents; `rollBack` takes it out again. */
@@ -226,7 +244,9 @@ export class Checker {
     if (index.opCount + change.ops.length > limits.documentOps) return FULL
     const structure = checkStructure(index, change, limits)
     if (!structure.ok) return structure.refusal
-    const refusal = checkComments(push, document, change, bytes)
+    const refusal =
+      checkComments(push, document, change, bytes) ??
+      this.usage.reserve(bytes.length, isNew(document) && !round.touched.has(document) ? 1 : 0)
     if (refusal) return refusal
     if (!round.touched.has(document))
       round.touched.set(document, {
@@ -300,8 +320,10 @@ export class Checker {
   }
 
   /** Takes back what a check added to the indexes. */
-  rollBack({ touched }: Round): void {
-    for (const [document, { changeCount, ownHeads, changes }] of touched) {
+  rollBack(round: Round): void {
+    const { bytes, documents } = sizeOf(round)
+    this.usage.release(bytes, documents, false)
+    for (const [document, { changeCount, ownHeads, changes }] of round.touched) {
       document.index.truncate(changeCount)
       document.ownHeads = new Set(ownHeads)
       for (const one of changes) document.authors.delete(one.hash)

@@ -1,17 +1,19 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
-import { type Checked, keyOf, type Position, type Tentative } from './check.ts'
+import { type Checked, isNew, keyOf, type Position, sizeOf, type Tentative } from './check.ts'
 import { headsOf, type OpenDocuments } from './open-documents.ts'
 import type { AppenderOptions, Commit, CommittedChange } from './push.ts'
 import {
   type Append,
+  type Counter,
   type Executor,
   insertChanges,
   type NewChange,
   openCounter,
   readActors,
+  readCounter,
   readDocuments,
-  readSeq,
 } from './store.ts'
+import type { Usage } from './usage.ts'
 
 /** Others appended to the same documents, or took a name: decide again. */
 export class Moved extends Error {}
@@ -37,6 +39,7 @@ export class CommitQueue {
   private readonly options: Required<AppenderOptions>
   private readonly documents: OpenDocuments
   private readonly actors: Map<string, string>
+  private readonly usage: Usage
   /** How many documents are being worked on, the ready ones too. */
   private readonly busy: () => ReadonlySet<string>
   private ready: Ready[] = []
@@ -51,19 +54,21 @@ export class CommitQueue {
     options: Required<AppenderOptions>,
     documents: OpenDocuments,
     actors: Map<string, string>,
+    usage: Usage,
     busy: () => ReadonlySet<string>,
   ) {
     this.workspaceId = workspaceId
     this.options = options
     this.documents = documents
     this.actors = actors
+    this.usage = usage
     this.busy = busy
   }
 
   /** Where the log ends, as far as this server knows. Asks the database once. */
   async position(): Promise<Position> {
     this.opened ??= openCounter(this.options.db, this.workspaceId).then(
-      seq => this.heard(seq),
+      counter => this.heard(counter),
       error => {
         this.opened = null
         throw error
@@ -74,11 +79,12 @@ export class CommitQueue {
   }
 
   /** Somebody else brought the log to this number. */
-  heard(seq: number): Position {
-    if (seq > this.seq) {
-      this.seq = seq
-      this.foreign = seq
+  heard(counter: Counter): Position {
+    if (counter.seq > this.seq) {
+      this.seq = counter.seq
+      this.foreign = counter.seq
     }
+    if (counter.seq === this.seq) this.usage.read(counter)
     return { seq: this.seq, foreign: this.foreign }
   }
 
@@ -101,6 +107,10 @@ export class CommitQueue {
   /** Makes what was committed what is known, and tells. */
   settle(all: readonly Checked[], commit: Commit): void {
     const places = placesOf(commit)
+    for (const one of all) {
+      const { bytes, documents } = sizeOf(one)
+      this.usage.release(bytes, documents, commit.seq > this.seq)
+    }
     for (const { touched, newActors } of all) {
       for (const [document, { changes, title }] of touched) {
         const placeOf = (one: Tentative): number => places.get(keyOf(document.id, one.hash))!
@@ -171,8 +181,8 @@ export class CommitQueue {
       for (const one of rest) one.resolve(commit)
       return
     }
-    const now = await readSeq(this.options.db, this.workspaceId)
-    if (now <= after) {
+    const now = await readCounter(this.options.db, this.workspaceId)
+    if (now.seq <= after) {
       this.forgetAll()
       throw new AppError('database.unavailable', 'The log is shorter than it was.')
     }
@@ -259,6 +269,7 @@ function appendOf(commit: Commit & { changes: readonly NewChange[] }, all: reado
         base: document.base,
         title,
         heads: headsOf(document),
+        isNew: isNew(document),
         createdSeq: document.createdSeq || placeOf(changes[0]!),
         seq: placeOf(changes.at(-1)!),
       })),

@@ -3,6 +3,7 @@ import type { ChangeLimits, Refusal } from './admission/limits.ts'
 import type { Trial } from './admission/trial.ts'
 import type { OpenDocument } from './open-documents.ts'
 import type { LogDatabase } from './store.ts'
+import type { WorkspaceLimits } from './usage.ts'
 
 export interface PushedChange {
   readonly documentId: string
@@ -56,6 +57,13 @@ export interface AppenderOptions {
   readonly trial: Trial
   readonly now?: () => Date
   readonly limits?: ChangeLimits
+  /** What a workspace may have. What is above it is refused as `quota`. */
+  readonly workspaceLimits?: WorkspaceLimits
+  /**
+   * Bytes of pushes to one workspace that may wait for their answer. Another push is `request.rate_limited` then, unless it would be
+   * the only one. Default 32 MiB.
+   */
+  readonly maxWaitingBytes?: number
   /** Called after each commit, before its pushes are answered. */
   readonly onCommit?: (commit: Commit) => void
   /** The log was found to hold a change that could not have been admitted: its document takes no more changes. */

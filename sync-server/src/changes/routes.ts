@@ -30,7 +30,15 @@ export interface ChangesFeature extends Feature {
   readonly watcher: LogWatcher
 }
 
-export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerContext): ChangesFeature => {
+export const changesFeature = ({
+  config,
+  db,
+  bus,
+  log,
+  clock,
+  audit,
+  refusals,
+}: ServerContext): ChangesFeature => {
   const trial = new Trial()
   const compactor = new Trial({ workers: 1, keep: 4, timeoutMs: 120_000 })
   const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
@@ -65,6 +73,8 @@ export const changesFeature = ({ db, bus, log, clock, audit, refusals }: ServerC
     db,
     trial,
     now: () => clock.now(),
+    workspaceLimits: config.workspaceLimits,
+    maxWaitingBytes: config.pushQueue.workspaceBytes,
     onCommit: commit => {
       void bus.publish(commit.workspaceId, eventOf(commit))
       snapshots.note(commit)

@@ -57,21 +57,36 @@ export async function readSeq(db: Executor, workspaceId: string): Promise<number
   return Number(rows[0]?.seq ?? 0)
 }
 
+/** Where a workspace's log ends, and how much is in it. */
+export interface Counter {
+  readonly seq: number
+  /** Of all changes. */
+  readonly bytes: number
+  /** Drafts and comments included. */
+  readonly documents: number
+}
+
 /** Makes the workspace's counter if it is not there yet, and reads it. */
-export async function openCounter(db: Executor, workspaceId: string): Promise<number> {
+export async function openCounter(db: Executor, workspaceId: string): Promise<Counter> {
   await sql`
     insert into workspace_counters (workspace_id, seq) values (${workspaceId}, 0) on conflict do nothing`.execute(
     db,
   )
-  return await readSeq(db, workspaceId)
+  return await readCounter(db, workspaceId)
+}
+
+/** The counter, which is open. `lock`: nobody else appends to the workspace until the transaction ends. */
+export async function readCounter(db: Executor, workspaceId: string, lock = false): Promise<Counter> {
+  const { rows } = await sql<{ seq: string; bytes: string; documents: number }>`
+    select seq, bytes, documents from workspace_counters where workspace_id = ${workspaceId}
+    ${lock ? sql`for update` : sql``}`.execute(db)
+  const row = rows[0]!
+  return { seq: Number(row.seq), bytes: Number(row.bytes), documents: Number(row.documents) }
 }
 
 /** The number, when nobody else appends to the workspace until the transaction ends. The counter is open. */
-export async function lockSeq(tx: Executor, workspaceId: string): Promise<number> {
-  const { rows } = await sql<{ seq: string }>`
-    select seq from workspace_counters where workspace_id = ${workspaceId} for update`.execute(tx)
-  return Number(rows[0]!.seq)
-}
+export const lockSeq = async (tx: Executor, workspaceId: string): Promise<number> =>
+  (await readCounter(tx, workspaceId, true)).seq
 
 export async function readDocuments(
   db: Executor,
@@ -212,6 +227,8 @@ export interface DocumentState {
   readonly heads: readonly string[]
   readonly createdSeq: number
   readonly seq: number
+  /** The log did not have it before. */
+  readonly isNew: boolean
 }
 
 export interface Append {
@@ -232,7 +249,9 @@ export async function insertChanges(db: Executor, append: Append): Promise<boole
   const { workspaceId, after, changes, documents, actors } = append
   const { rows } = await sql<{ seq: string }>`
     with counted as (
-      update workspace_counters set seq = ${after + changes.length}
+      update workspace_counters set seq = ${after + changes.length},
+        bytes = bytes + ${changes.reduce((sum, one) => sum + one.bytes.length, 0)}::bigint,
+        documents = documents + ${documents.filter(one => one.isNew).length}::integer
       where workspace_id = ${workspaceId} and seq = ${after}
       returning seq
     ), bound as (

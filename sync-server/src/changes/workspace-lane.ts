@@ -1,14 +1,19 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Refusal } from './admission/limits.ts'
 import { type Checked, Checker, keyOf, type Passed, type Position } from './check.ts'
 import { CommitQueue, Moved, placesOf } from './commit-queue.ts'
 import { OpenDocuments } from './open-documents.ts'
 import type { Appended, AppenderOptions, Commit, Push, Verdict } from './push.ts'
-import { type Executor, lockSeq, readKnownSeqs, readSeq } from './store.ts'
+import { type Executor, readCounter, readKnownSeqs } from './store.ts'
+import { Usage } from './usage.ts'
 
 /** Changes of a document that are checked, tried and committed together at most. */
 const GROUP = 2_000
 /** Attempts to be faster than other servers before the log is locked. */
 const ATTEMPTS = 4
+
+/** What a change takes in memory beside its bytes. */
+const PER_CHANGE = 300
 
 interface Waiting {
   readonly push: Push
@@ -41,6 +46,7 @@ export class WorkspaceLane {
   private readonly queue: CommitQueue
   /** Of the documents that something waits for or is done with. */
   private readonly strands = new Map<string, Strand>()
+  private waitingBytes = 0
   private readonly forgotten = new Set<string>()
 
   constructor(workspaceId: string, options: Required<AppenderOptions>) {
@@ -50,12 +56,14 @@ export class WorkspaceLane {
       options.onCorrupt(workspaceId, documentId, reason),
     )
     const actors = new Map<string, string>()
-    this.checker = new Checker(workspaceId, options, this.documents, actors)
+    const usage = new Usage(options.workspaceLimits)
+    this.checker = new Checker(workspaceId, options, this.documents, actors, usage)
     this.queue = new CommitQueue(
       workspaceId,
       options,
       this.documents,
       actors,
+      usage,
       () => new Set(this.strands.keys()),
     )
   }
@@ -64,8 +72,22 @@ export class WorkspaceLane {
     return this.strands.size === 0
   }
 
-  /** Each document's part of the push is decided by itself. */
+  /** Each document's part of the push is decided by itself. Throws `request.rate_limited` when too much waits already. */
   async append(push: Push): Promise<Appended> {
+    const bytes = push.changes.reduce((sum, one) => sum + one.bytes.length + PER_CHANGE, 0)
+    if (this.waitingBytes > 0 && this.waitingBytes + bytes > this.options.maxWaitingBytes)
+      throw new AppError('request.rate_limited', 'More is being sent to this workspace than it can take.', {
+        details: { retry_after: 2 },
+      })
+    this.waitingBytes += bytes
+    try {
+      return await this.appendParts(push)
+    } finally {
+      this.waitingBytes -= bytes
+    }
+  }
+
+  private async appendParts(push: Push): Promise<Appended> {
     const places = new Map<string, number[]>()
     push.changes.forEach(({ documentId }, i) => {
       const known = places.get(documentId)
@@ -73,7 +95,7 @@ export class WorkspaceLane {
       else places.set(documentId, [i])
     })
     const verdicts: Verdict[] = []
-    await Promise.all(
+    const decided = await Promise.allSettled(
       [...places].map(async ([documentId, indexes]) => {
         const part = { ...push, changes: indexes.map(i => push.changes[i]!) }
         const answers = await this.enqueue(documentId, part)
@@ -82,6 +104,7 @@ export class WorkspaceLane {
         })
       }),
     )
+    for (const one of decided) if (one.status === 'rejected') throw one.reason
     return { verdicts, seq: (await this.queue.position()).seq }
   }
 
@@ -149,7 +172,7 @@ export class WorkspaceLane {
   /** What is refused for lack of something may have it by now, from another server; a commit would have found out. */
   private async assertCurrent({ outcomes, position }: Checked): Promise<void> {
     if (!outcomes.flat().some(one => one.state === 'refused')) return
-    const now = await readSeq(this.options.db, this.workspaceId)
+    const now = await readCounter(this.options.db, this.workspaceId)
     if (this.queue.heard(now).foreign > position.foreign) throw new Moved()
   }
 
@@ -158,7 +181,7 @@ export class WorkspaceLane {
     const { db } = this.options
     await this.queue.position()
     const done = await db.transaction().execute(async tx => {
-      const position = this.queue.heard(await lockSeq(tx, this.workspaceId))
+      const position = this.queue.heard(await readCounter(tx, this.workspaceId, true))
       return await this.attempt(tx, position, pushes, passed, checked => this.queue.insert(tx, checked))
     })
     if (done.commit) this.queue.settle([done.checked], done.commit)

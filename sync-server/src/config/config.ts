@@ -33,6 +33,10 @@ export interface Config {
   readonly signup: 'open' | 'invite' | 'closed'
   /** Null stores artifacts in `dataDir`. */
   readonly s3: S3Settings | null
+  /** What one workspace may have: bytes of all changes, and documents. */
+  readonly workspaceLimits: { readonly bytes: number; readonly documents: number }
+  /** Bytes of pushes that may be under way: in this process, and for one workspace. More is answered 429. */
+  readonly pushQueue: { readonly bytes: number; readonly workspaceBytes: number }
   readonly logLevel: 'silent' | 'error' | 'warn' | 'info' | 'debug'
 }
 
@@ -44,6 +48,14 @@ const webAddress = z
 const flag = z
   .enum(['true', 'false', '1', '0'], { error: 'must be true or false' })
   .transform(value => value === 'true' || value === '1')
+
+const atLeast = (least: number, fallback: number) =>
+  z.coerce
+    .number({ error: `must be a whole number, ${least} or more` })
+    .int('must be a whole number')
+    .min(least, `must be ${least} or more`)
+    .default(fallback)
+const MB = 1024 * 1024
 
 const settings = z.object({
   HOST: z.string().default('127.0.0.1'),
@@ -79,6 +91,10 @@ const settings = z.object({
   S3_ACCESS_KEY_ID: z.string().optional(),
   S3_SECRET_ACCESS_KEY: z.string().optional(),
   S3_FORCE_PATH_STYLE: flag.default(false),
+  WORKSPACE_MAX_MB: atLeast(1, 10_240),
+  WORKSPACE_MAX_DOCUMENTS: atLeast(1, 200_000),
+  PUSH_QUEUE_MB: atLeast(16, 128),
+  WORKSPACE_PUSH_QUEUE_MB: atLeast(8, 32),
   LOG_LEVEL: z
     .enum(['silent', 'error', 'warn', 'info', 'debug'], {
       error: 'must be silent, error, warn, info or debug',
@@ -117,6 +133,8 @@ export const readConfig = (environment: Environment): Config => {
     authSecret: value.AUTH_SECRET ?? null,
     signup: value.SIGNUP,
     s3: s3Settings(value),
+    workspaceLimits: { bytes: value.WORKSPACE_MAX_MB * MB, documents: value.WORKSPACE_MAX_DOCUMENTS },
+    pushQueue: { bytes: value.PUSH_QUEUE_MB * MB, workspaceBytes: value.WORKSPACE_PUSH_QUEUE_MB * MB },
     logLevel: value.LOG_LEVEL,
   }
 }

@@ -336,6 +336,67 @@ describe('append', () => {
     expect(storedSeqs(await small.append(device.push(v7(), [note(actor()).first])))).toEqual([3])
   })
 
+  it('[LOG16] a workspace holds no more documents and bytes than it may have, and what it holds stays writable', async () => {
+    const device = new TestDevice(await log.workspace())
+    const docs = [note(actor()), note(actor()), note(actor())]
+    const ids = [v7(), v7(), v7()]
+    const few = new Appender({ db: log.db, trial, workspaceLimits: { bytes: 1e9, documents: 2 } })
+    const answers = await Promise.all(ids.map((id, i) => few.append(device.push(id, [docs[i]!.first]))))
+    expect(answers.flatMap(storedSeqs).sort()).toEqual([1, 2, 'quota'])
+    const stored = answers.findIndex(one => one.verdicts[0]!.status === 'stored')
+    const edit = docs[stored]!.edit('a')
+    expect(storedSeqs(await few.append(device.push(ids[stored]!, [edit])))).toEqual([3])
+
+    const counter = await sql<{ bytes: string; documents: number; real: string }>`
+      select bytes, documents, (select sum(octet_length(bytes)) from changes where workspace_id = c.workspace_id) as real
+      from workspace_counters c where workspace_id = ${device.workspaceId}`.execute(log.db)
+    expect(counter.rows[0]).toMatchObject({ documents: 2, bytes: counter.rows[0]!.real })
+    const bytes = Number(counter.rows[0]!.bytes)
+    const next = docs[stored]!.edit('b')
+    const full = new Appender({
+      db: log.db,
+      trial,
+      workspaceLimits: { bytes: bytes + next.length, documents: 2 },
+    })
+    expect(storedSeqs(await full.append(device.push(ids[stored]!, [next])))).toEqual([4])
+    expect(storedSeqs(await full.append(device.push(ids[stored]!, [docs[stored]!.edit('c')])))).toEqual([
+      'quota',
+    ])
+    // What is there already is answered as ever.
+    expect(storedSeqs(await full.append(device.push(ids[stored]!, [edit])))).toEqual([3])
+  })
+
+  it('[LOG16] room that a failed trial took is given back', async () => {
+    const device = new TestDevice(await log.workspace())
+    const limits = { bytes: 1e9, documents: 1 }
+    const hasty = new Trial({ timeoutMs: 1 })
+    const failing = new Appender({ db: log.db, trial: hasty, workspaceLimits: limits })
+    for (let i = 0; i < 3; i++)
+      expect(storedSeqs(await failing.append(device.push(v7(), [note(actor()).first])))).toEqual(['invalid'])
+    await hasty.close()
+    const one = new Appender({ db: log.db, trial, workspaceLimits: limits })
+    expect(storedSeqs(await one.append(device.push(v7(), [note(actor()).first])))).toEqual([1])
+  })
+
+  it('[LOG17] a push that finds too much waiting is told to come back, and succeeds then', async () => {
+    const device = new TestDevice(await log.workspace())
+    const id = v7()
+    const held = new HeldTrial(id)
+    const one = new Appender({ db: log.db, trial: held, maxWaitingBytes: 1_000 })
+    const doc = note(actor())
+    const first = one.append(device.push(id, [doc.first, doc.edit('a')]))
+    await held.reached.promise
+    const next = device.push(v7(), [note(actor()).first, note(actor()).first])
+    await expect(one.append(next)).rejects.toMatchObject({
+      code: 'request.rate_limited',
+      details: { retry_after: expect.any(Number) },
+    })
+    held.release.resolve()
+    expect(storedSeqs(await first)).toEqual([1, 2])
+    expect((await one.append(next)).verdicts[0]!.status).toBe('stored')
+    await held.close()
+  })
+
   it('[MIG2] the changes refuse UPDATE, DELETE and TRUNCATE', async () => {
     await expect(sql`update changes set live = false`.execute(log.db)).rejects.toThrow(/append-only/)
     await expect(sql`delete from changes`.execute(log.db)).rejects.toThrow(/append-only/)

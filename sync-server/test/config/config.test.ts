@@ -43,6 +43,8 @@ describe('settings', () => {
       ['S3_ACCESS_KEY_ID', { S3_BUCKET: 'b' }],
       ['S3_BUCKET', { S3_ENDPOINT: 'http://s3' }],
       ['S3_FORCE_PATH_STYLE', { S3_FORCE_PATH_STYLE: 'maybe' }],
+      ['WORKSPACE_MAX_MB', { WORKSPACE_MAX_MB: 'lots' }],
+      ['PUSH_QUEUE_MB', { PUSH_QUEUE_MB: '1' }],
       ['LOG_LEVEL', { LOG_LEVEL: 'chatty' }],
     ]
     for (const [setting, environment] of wrong) {
