@@ -7,7 +7,7 @@ import { route } from './route.ts'
 const params = z.strictObject({ workspace_id: id })
 const workspace = { in: 'params', field: 'workspace_id' } as const
 
-/** `pack=zstd`: the answer's items may come in packs (frames.ts). */
+/** `pack=zstd`: the answer's items may come in packs and runs (frames.ts). */
 const pack = z.literal('zstd').optional()
 
 /** The server's record of a stored change: who, when and whether it was written live. Never taken from the change itself. */
@@ -47,10 +47,11 @@ export const changeRoutes = {
     method: 'POST',
     path: '/v1/workspaces/:workspace_id/changes',
     summary:
-      'Append changes: CBOR sequence of appendHeader, appendItem*; answers appendVerdict*, endItem after the commit',
+      'Append changes: CBOR sequence of appendHeader, (appendItem | appendRun)*; answers appendVerdict*, endItem after the commit',
     access: 'change.append',
     workspace,
     params,
+    query: z.strictObject({ pack }),
     body: 'cbor',
     maxBody: LIMITS.pushBytes,
     reply: 'cbor',
@@ -59,7 +60,7 @@ export const changeRoutes = {
     id: 'changes.read',
     method: 'GET',
     path: '/v1/workspaces/:workspace_id/changes',
-    summary: 'The log after a seq: CBOR sequence of logItem*, endItem',
+    summary: 'The log after a seq: CBOR sequence of logItem* (with pack also logRun*), endItem',
     access: 'change.read',
     workspace,
     params,

@@ -2,6 +2,7 @@ import * as cborg from 'cborg'
 import { parse as parseUuid } from 'uuid'
 import { z } from 'zod'
 import { AppError } from '../errors/index.ts'
+import { type BundleLimits, decodeBundle } from './bundle.ts'
 import { hash, id, seq } from './ids.ts'
 import { LIMITS } from './limits.ts'
 import { documentKind } from './roles.ts'
@@ -56,6 +57,11 @@ export const appendItem = z.strictObject({
   /** One Automerge change, as `getLastLocalChange` gives it. */
   bytes,
 })
+/** Changes of one document that follow each other in an append: each counts as an `appendItem`. */
+export const appendRun = appendItem.omit({ bytes: true }).extend({
+  /** See bundle.ts. */
+  bundle: bytes,
+})
 export const appendVerdict = z.discriminatedUnion('status', [
   z.strictObject({ status: z.literal('stored'), index: seq, hash, seq }),
   z.strictObject({
@@ -67,6 +73,13 @@ export const appendVerdict = z.discriminatedUnion('status', [
     reason: z.string(),
   }),
 ])
+/** With `pack=zstd`: `count` changes from `index` on are stored, with the numbers `seq` and on. */
+export const storedRun = z.strictObject({
+  status: z.literal('stored'),
+  index: seq,
+  count: z.number().int().positive(),
+  seq,
+})
 /** Ends every answer: the workspace's seq after it, and the digest of all heads there when it is known (see changes SPEC). */
 export const endItem = z.strictObject({
   end: z.literal(true),
@@ -90,6 +103,14 @@ export const logItem = z.strictObject({
   live: z.boolean(),
   bytes,
 })
+/**
+ * With `pack=zstd`: log items that follow each other, of one document, author, device and moment. The first has the number `seq`, the
+ * next the one after it; their hashes come from the changes.
+ */
+export const logRun = logItem.omit({ bytes: true, hash: true, record: true }).extend({
+  /** See bundle.ts. */
+  bundle: bytes,
+})
 export const snapshotItem = z.strictObject({
   document_id: id,
   kind: documentKind,
@@ -105,6 +126,9 @@ export const snapshotItem = z.strictObject({
 })
 
 export type AppendHeader = z.infer<typeof appendHeader>
+export type StoredRun = z.infer<typeof storedRun>
+export type AppendRun = z.infer<typeof appendRun>
+export type LogRun = z.infer<typeof logRun>
 export type AppendItem = z.infer<typeof appendItem>
 export type AppendVerdict = z.infer<typeof appendVerdict>
 export type EndItem = z.infer<typeof endItem>
@@ -315,30 +339,52 @@ const noPacks: Unpack = () => {
   throw new AppError('request.invalid', 'Packs are not taken here.')
 }
 
+export interface AppendReading {
+  /** Default: packs are refused. */
+  readonly unpack?: Unpack
+  readonly sha256?: BundleLimits['sha256']
+}
+
 /**
- * The header and items of an append request; `request.invalid` names the item that is wrong, and `request.too_large` is said of more
- * changes, or more bytes in all packs, than a push may have. Nothing is read beyond that. Bytes are not looked into.
+ * The header and items of an append request, what came in packs and bundles one by one; `request.invalid` names the item that is
+ * wrong, and `request.too_large` is said of more changes, or more bytes in all packs and bundles, than a push may have. Nothing is
+ * read beyond that. Bytes are not looked into.
  */
 export const parseAppend = (
   body: Uint8Array,
-  unpack: Unpack = noPacks,
+  { unpack = noPacks, sha256 }: AppendReading = {},
 ): { header: AppendHeader; items: AppendItem[] } => {
   const all = itemsOf(body)
   const header = appendHeader.safeParse(all.next().value)
   if (!header.success) throw invalid('the header', header.error)
+  // Few bytes can be many when they are unpacked: all of them together are bounded.
   let room: number = LIMITS.packBytes
-  const within: Unpack = pack => {
-    room -= pack.size
+  const take = (bytes: number): void => {
+    room -= bytes
     if (room < 0) throw tooLarge(`The packs of a push have at most ${LIMITS.packBytes} bytes.`)
+  }
+  const within: Unpack = pack => {
+    take(pack.size)
     return unpack(pack)
   }
   const items: AppendItem[] = []
   for (const item of unpacked(all, within)) {
     if (items.length === LIMITS.pushChanges)
       throw tooLarge(`A push has at most ${LIMITS.pushChanges} changes.`)
-    const parsed = appendItem.safeParse(item)
+    if (!('bundle' in item)) {
+      const parsed = appendItem.safeParse(item)
+      if (!parsed.success) throw invalid(`item ${items.length}`, parsed.error)
+      items.push(parsed.data)
+      continue
+    }
+    const parsed = appendRun.safeParse(item)
     if (!parsed.success) throw invalid(`item ${items.length}`, parsed.error)
-    items.push(parsed.data)
+    const { bundle, ...of } = parsed.data
+    const limits = { changes: LIMITS.pushChanges - items.length, bytes: room, ...(sha256 ? { sha256 } : {}) }
+    for (const { bytes: change } of decodeBundle(bundle, limits)) {
+      take(change.length)
+      items.push({ ...of, bytes: change })
+    }
   }
   return { header: header.data, items }
 }

@@ -9,6 +9,7 @@ import { serviceRoutes } from './service.ts'
 import { versionRoutes } from './versions.ts'
 
 export * from './audit.ts'
+export * from './bundle.ts'
 export * from './changes.ts'
 export * from './digest.ts'
 export * from './drafts.ts'

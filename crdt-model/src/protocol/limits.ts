@@ -7,7 +7,7 @@ export const LIMITS = {
   /** Changes in one push, and bytes of its body. */
   pushChanges: 2_000,
   pushBytes: 8 * 1024 * 1024,
-  /** Bytes of one pack of an append, unpacked. */
+  /** Bytes of an append's packs and bundles, unpacked. */
   packBytes: 16 * 1024 * 1024,
   /** Changes in one page of the log. */
   logPage: 5_000,

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import {
   appendItem,
+  appendRun,
   appendVerdict,
   decodeSequence,
   encodeSequence,
@@ -11,6 +12,7 @@ import {
   LIMITS,
   liveEvent,
   logItem,
+  logRun,
   newId,
   PROTOCOL_VERSION,
   packItem,
@@ -18,11 +20,12 @@ import {
   ROUTES,
   SequenceReader,
   snapshotItem,
+  storedRun,
   voidRecord,
 } from '../../src/protocol/index.ts'
 
 // Change this only together with PROTOCOL_VERSION, or (before the first release) when a wire change is meant.
-const WIRE = { version: 1, hash: 'b019e47ffda3eb0c88467274a5f8fb9c34fb61089f040190300fe3ae73abd933' }
+const WIRE = { version: 1, hash: '6e4d7b96c6c5c34d8eaf999d526f8ad54a3d20c9aab71cb609c136223c812488' }
 
 const schemaOf = (value: unknown) =>
   value instanceof z.ZodType
@@ -44,9 +47,12 @@ describe('the wire', () => {
       })),
       frames: [
         appendItem,
+        appendRun,
         appendVerdict,
+        storedRun,
         endItem,
         logItem,
+        logRun,
         packItem,
         snapshotItem,
         liveEvent,
@@ -132,7 +138,7 @@ describe('the wire', () => {
       unpackedBytes += size
       return encodeSequence([change])
     }
-    expect(() => parseAppend(after(packs, end), unpack)).toThrow(/packs of a push/)
+    expect(() => parseAppend(after(packs, end), { unpack })).toThrow(/packs of a push/)
     expect(unpackedBytes).toBe(LIMITS.packBytes)
     for (const lead of [Uint8Array.of(0xb8, 65), Uint8Array.of(0x9a, 0, 2, 0, 0)])
       expect(() => parseAppend(after(lead, end))).toThrow(/more parts/)

@@ -3,19 +3,26 @@ import {
   type AppendVerdict,
   appendVerdict,
   changeRoutes,
+  decodeBundle,
   type EndItem,
+  encodeBundle,
   encodeItem,
   endItem,
+  LIMITS,
   type LogItem,
+  type LogRun,
   logItem,
+  logRun,
   SequenceReader,
   type SnapshotItem,
+  type StoredRun,
   type Subject,
   snapshotItem,
+  storedRun,
   unpacked,
 } from '@pluto-duck/crdt-model/protocol'
 import type { z } from 'zod'
-import { unpack } from './packs.ts'
+import { packItemOf, sha256, unpack } from './packs.ts'
 import type { WireClient } from './wire-client.ts'
 
 /** The three exchanges of the change log, as values. A sequence without its end was cut: what came whole counts. */
@@ -37,18 +44,24 @@ export async function readLog(
   let end: EndItem | null = null
   const stream = client.stream(
     changeRoutes.read,
-    { params: { workspace_id: workspaceId }, query: { after: cursor, limit: PAGE } },
+    { params: { workspace_id: workspaceId }, query: { after: cursor, limit: PAGE, pack: 'zstd' } },
     { signal },
   )
   try {
     for await (const item of sequence(stream)) {
       if ('end' in item) end = parse(endItem, item)
+      else if ('bundle' in item) items.push(...itemsOf(parse(logRun, item)))
       else items.push(parse(logItem, item))
     }
   } catch (error) {
     if (items.length === 0) throw error
   }
   return { items, end }
+}
+
+function itemsOf({ bundle, ...of }: LogRun): LogItem[] {
+  const limits = { changes: LIMITS.logPage, bytes: Number.POSITIVE_INFINITY, sha256 }
+  return decodeBundle(bundle, limits).map((change, i) => ({ ...of, ...change, seq: of.seq + i }))
 }
 
 /** Changes in one page: what a page touches is loaded together. */
@@ -102,6 +115,7 @@ export interface PushItem {
   readonly kind: 'pipeline' | 'comments'
   readonly subject: Subject | null
   readonly base: string | null
+  readonly hash: string
   readonly bytes: Uint8Array
 }
 
@@ -115,26 +129,19 @@ export async function push(
 ): Promise<{ verdicts: AppendVerdict[]; end: EndItem | null }> {
   const body = Buffer.concat([
     encodeItem({ v: 1, device_id: header.deviceId, live: header.live }),
-    ...items.map(item =>
-      encodeItem({
-        document_id: item.documentId,
-        kind: item.kind,
-        subject: item.subject,
-        base: item.base,
-        bytes: item.bytes,
-      }),
-    ),
+    packItemOf(Buffer.concat(runsOf(items).flatMap(encodeRun))),
   ])
   const verdicts: AppendVerdict[] = []
   let end: EndItem | null = null
   const stream = client.stream(
     changeRoutes.append,
-    { params: { workspace_id: workspaceId }, body: new Uint8Array(body) },
+    { params: { workspace_id: workspaceId }, query: { pack: 'zstd' }, body: new Uint8Array(body) },
     { signal },
   )
   try {
     for await (const item of sequence(stream)) {
       if ('end' in item) end = parse(endItem, item)
+      else if ('count' in item) verdicts.push(...verdictsOf(parse(storedRun, item), items))
       else verdicts.push(parse(appendVerdict, item))
     }
   } catch (error) {
@@ -142,6 +149,32 @@ export async function push(
   }
   if (verdicts.length === 0 && end === null) throw cut()
   return { verdicts, end }
+}
+
+/** Changes of one document that follow each other. */
+function runsOf(items: readonly PushItem[]): PushItem[][] {
+  const runs: PushItem[][] = []
+  for (const item of items) {
+    const run = runs.at(-1)
+    if (run?.[0]?.documentId === item.documentId) run.push(item)
+    else runs.push([item])
+  }
+  return runs
+}
+
+function encodeRun(run: readonly PushItem[]): Uint8Array[] {
+  const [first] = run as [PushItem]
+  const of = { document_id: first.documentId, kind: first.kind, subject: first.subject, base: first.base }
+  const bundle = run.length < 2 ? null : encodeBundle(run)
+  if (bundle !== null) return [encodeItem({ ...of, bundle })]
+  return run.map(({ bytes }) => encodeItem({ ...of, bytes }))
+}
+
+/** One verdict for each change, as if none had come in a run. */
+function verdictsOf({ index, count, seq }: StoredRun, items: readonly PushItem[]): AppendVerdict[] {
+  return items
+    .slice(index, index + count)
+    .map(({ hash }, i) => ({ status: 'stored', index: index + i, hash, seq: seq + i }))
 }
 
 /** The items of a live event; throws when they are none of ours. */

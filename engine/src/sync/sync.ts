@@ -89,7 +89,7 @@ export class Sync {
   #apart = true
   #error: AppError | null = null
   #diverged: string[] = []
-  #batch = 500
+  #batch: number = LIMITS.pushChanges
   #lastSyncedAt: string | null = null
   #rounds = 0
 
@@ -394,7 +394,7 @@ export class Sync {
         client,
         workspaceId,
         { deviceId: this.#o.deviceId, live: first.live },
-        rows.map(row => ({ ...documents.info(row.documentId), bytes: row.bytes })),
+        rows.map(row => ({ ...documents.info(row.documentId), hash: row.hash, bytes: row.bytes })),
         this.#stop.signal,
       )
     } catch (thrown) {

@@ -100,6 +100,7 @@ export class Colleagues {
     const items = Automerge.getAllChanges(doc).map(bytes => ({ ...about, bytes }))
     await by.wire.call(changeRoutes.append, {
       params: { workspace_id },
+      query: {},
       body: encodeSequence([{ v: 1, device_id: by.deviceId, live: true }, ...items]),
     })
   }

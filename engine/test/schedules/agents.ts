@@ -87,6 +87,7 @@ export class Agency {
     const { wire, deviceId } = this.ann
     await wire.call(changeRoutes.append, {
       params: { workspace_id: this.workspaceId },
+      query: {},
       body: encodeSequence([{ v: 1, device_id: deviceId, live: true }, ...items]),
     })
     const heads = Automerge.getHeads(doc)

@@ -4,7 +4,9 @@ import {
   appendVerdict,
   decodeSequence,
   parseAppend,
+  storedRun,
 } from '@pluto-duck/crdt-model/protocol'
+import { unpack } from '../../src/sync/packs.ts'
 import type { Rng } from './random.ts'
 import type { Trace } from './trace.ts'
 
@@ -139,26 +141,33 @@ export class Network {
       const body = await response.clone().text()
       this.#trace.problem(`${sent.init.method} ${sent.path} was answered 500: ${body}`)
     }
-    if (sent.init.method === 'POST' && sent.path.endsWith('/changes') && response.ok)
+    if (sent.init.method === 'POST' && /\/changes(\?|$)/.test(sent.path) && response.ok)
       this.#listen(sent, new Uint8Array(await response.clone().arrayBuffer()))
     return response
   }
 
   #listen(sent: Sent, answer: Uint8Array): void {
-    const { items } = parseAppend(sent.init.body as Uint8Array)
+    const { items } = parseAppend(sent.init.body as Uint8Array, { unpack })
+    const hashAt = (index: number): string => decodeChange(items[index]!.bytes).hash
     for (const item of decodeSequence(answer)) {
       if ('end' in item) continue
-      const verdict: AppendVerdict = appendVerdict.parse(item)
-      const { hash } = decodeChange(items[verdict.index]!.bytes)
-      if (verdict.status === 'refused') {
-        this.said.refused.set(hash, verdict.code)
+      if ('count' in item) {
+        const { index, count, seq } = storedRun.parse(item)
+        for (let i = 0; i < count; i++) this.#stored(hashAt(index + i), seq + i)
         continue
       }
-      const before = this.said.stored.get(hash)
-      if (before !== undefined && before !== verdict.seq)
-        this.#trace.problem(`the change ${hash} was stored as ${before} and as ${verdict.seq}`)
-      this.said.stored.set(hash, verdict.seq)
+      const verdict: AppendVerdict = appendVerdict.parse(item)
+      const hash = hashAt(verdict.index)
+      if (verdict.status === 'refused') this.said.refused.set(hash, verdict.code)
+      else this.#stored(hash, verdict.seq)
     }
+  }
+
+  #stored(hash: string, seq: number): void {
+    const before = this.said.stored.get(hash)
+    if (before !== undefined && before !== seq)
+      this.#trace.problem(`the change ${hash} was stored as ${before} and as ${seq}`)
+    this.said.stored.set(hash, seq)
   }
 }
 

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { encodeItem, LIMITS, type PackItem } from '@pluto-duck/crdt-model/protocol'
@@ -8,6 +9,9 @@ const KEPT_LEVEL = 9
 const PASSING_LEVEL = 3
 
 const at = (level: number) => ({ params: { [constants.ZSTD_c_compressionLevel]: level } })
+
+/** For bundles. */
+export const sha256 = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer')
 
 /** A pack that is kept: compressed well, in the background. */
 export function packToKeep(sequence: Uint8Array): Promise<Uint8Array> {

@@ -16,8 +16,9 @@ import { Trial } from './admission/trial.ts'
 import { Appender, type Verdict } from './append.ts'
 import { Digests } from './digest.ts'
 import { eventOf, streamEvents } from './events.ts'
+import { packLog, verdictItems } from './log-runs.ts'
 import { LogWatcher } from './log-watcher.ts'
-import { unpack } from './packs.ts'
+import { sha256, unpack } from './packs.ts'
 import { readLog, readRecords } from './read.ts'
 import { sendSnapshot } from './send-snapshot.ts'
 import { SnapshotPages } from './snapshot-pages.ts'
@@ -99,8 +100,8 @@ export const changesFeature = ({
   const endOf = (end: Omit<EndItem, 'end'>): EndItem => ({ end: true, ...end })
 
   const implementations = [
-    implement(changeRoutes.append, async ({ member, session, deviceId, origin, body }) => {
-      const { header, items } = parseAppend(body, unpack)
+    implement(changeRoutes.append, async ({ member, session, deviceId, origin, query, body }) => {
+      const { header, items } = parseAppend(body, { unpack, sha256 })
       assertDevice(deviceId, header.device_id)
       const appended = await appender.append({
         workspaceId: member.workspaceId,
@@ -125,7 +126,7 @@ export const changesFeature = ({
         })
       }
       return encodeSequence([
-        ...appended.verdicts.map((verdict, index) => ({ ...verdict, index })),
+        ...verdictItems(appended.verdicts, query.pack === 'zstd'),
         endOf({ seq: appended.seq, more: false, digest: null }),
       ])
     }),
@@ -136,7 +137,9 @@ export const changesFeature = ({
       if (wait > 0) await watcher.waitBeyond(workspaceId, after, { signal: guard(), timeoutMs: wait * 1000 })
       const page = await readLog(db, workspaceId, { after, limit })
       const digest = page.more ? null : await digestAt(workspaceId, page.seq)
-      return encodeSequence([...page.items, endOf({ seq: page.seq, more: page.more, digest })])
+      const end = endOf({ seq: page.seq, more: page.more, digest })
+      if (query.pack !== 'zstd') return encodeSequence([...page.items, end])
+      return Buffer.concat([await packLog(page.items), encodeItem({ ...end })])
     }),
 
     implement(changeRoutes.snapshot, async ({ member, query, response, guard }) => {

@@ -1,8 +1,13 @@
 import { zstdCompressSync } from 'node:zlib'
 import * as Automerge from '@automerge/automerge'
 import {
+  decodeBundle,
+  decodeSequence,
   encodeItem,
   encodeSequence,
+  type LogItem,
+  logItem,
+  logRun,
   parseAppend,
   SequenceReader,
   type SnapshotItem,
@@ -14,7 +19,9 @@ import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Trial } from '../../src/changes/admission/trial.ts'
 import { Appender } from '../../src/changes/append.ts'
+import { packLog, verdictItems } from '../../src/changes/log-runs.ts'
 import { packItemOf, unpack } from '../../src/changes/packs.ts'
+import { readLog } from '../../src/changes/read.ts'
 import { sendSnapshot } from '../../src/changes/send-snapshot.ts'
 import { SnapshotPages } from '../../src/changes/snapshot-pages.ts'
 import { Snapshots } from '../../src/changes/snapshots.ts'
@@ -165,16 +172,44 @@ describe('packs', () => {
     const plain = parseAppend(Buffer.concat([header, encodeItem(item), encodeItem(item)]))
     const packed = parseAppend(
       Buffer.concat([header, packItemOf(encodeSequence([item])), encodeItem(item)]),
-      unpack,
+      { unpack },
     )
     expect(packed).toEqual(plain)
+  })
+
+  it('[READ3] a packed page of the log has the same records, and packed verdicts the same numbers', async () => {
+    const written = await workspace(3, 12)
+    const { items } = await readLog(log.db, written.device.workspaceId, { after: 2, limit: 100 })
+    const packed = await packLog(items)
+    expect(packed.length * 3).toBeLessThan(encodeSequence(items).length)
+    const back = [...unpacked(decodeSequence(packed), unpack)].flatMap(one => {
+      if (!('bundle' in one)) return [logItem.parse(one)]
+      const { bundle, ...of } = logRun.parse(one)
+      return decodeBundle(bundle, { changes: 100, bytes: 1e6 }).map((change, i) => ({
+        ...of,
+        ...change,
+        seq: of.seq + i,
+      }))
+    })
+    const plain = (of: readonly LogItem[]) =>
+      of.map(one => ({ ...one, bytes: Buffer.from(one.bytes).toString('hex') }))
+    expect(plain(back)).toEqual(plain(items))
+
+    const stored = (seq: number) => ({ status: 'stored', hash: 'a'.repeat(64), seq }) as const
+    const refused = { status: 'refused', hash: null, code: 'invalid', reason: '' } as const
+    expect(verdictItems([stored(4), stored(5), refused, stored(7), stored(6)], true)).toEqual([
+      { status: 'stored', index: 0, count: 2, seq: 4 },
+      { ...refused, index: 2 },
+      { status: 'stored', index: 3, count: 1, seq: 7 },
+      { status: 'stored', index: 4, count: 1, seq: 6 },
+    ])
   })
 
   it('[READ4] broken, nested, lying and huge packs are refused', () => {
     const pack = (of: Record<string, unknown>): Uint8Array => encodeItem({ pack: 'zstd', ...of })
     const honest = packItemOf(encodeSequence([item]))
     const refused = (body: Uint8Array, code = 'request.invalid'): void => {
-      expect(() => parseAppend(Buffer.concat([header, body]), unpack)).toThrow(
+      expect(() => parseAppend(Buffer.concat([header, body]), { unpack })).toThrow(
         expect.objectContaining({ code }),
       )
     }
