@@ -682,6 +682,46 @@ export class Documents {
     this.#emit({ kind: 'listed', workspaceId: draft.workspaceId, documentId: draft.documentId })
   }
 
+  /**
+   * Takes a workspace's documents off this machine, with versions and records. What the server does not have is kept as local drafts
+   * before; a document of which that fails stays. Answers the local drafts.
+   */
+  async leave(workspaceId: string, refusal: Refusal): Promise<{ drafts: string[] }> {
+    const drafts: string[] = []
+    const kept = new Set<string>()
+    for (const { documentId, base } of this.list(workspaceId)) {
+      if (!this.has(documentId) || this.waiting({ documentId }) === 0) continue
+      try {
+        drafts.push(await this.refuse(documentId, refusal))
+      } catch {
+        kept.add(documentId)
+        if (base !== null) kept.add(base)
+      }
+    }
+    const gone = this.list(workspaceId).filter(info => !kept.has(info.documentId))
+    await this.#serial.run(async () => {
+      await this.#flush()
+      const ids = gone.map(info => `'${info.documentId}'`).join(',')
+      await this.#state.write(async tx => {
+        await tx.run('update workspaces set cursor = null where workspace_id = $1', workspaceId)
+        if (gone.length === 0) return
+        for (const table of ['documents', 'snapshots', 'changes', 'records', 'outbox'])
+          await tx.run(`delete from ${table} where document_id in (${ids})`)
+        await tx.run(`delete from versions where parent in (${ids})`)
+        await tx.run(`delete from overviews where key in (${ids})`)
+      })
+      for (const { documentId } of gone) {
+        const entry = this.#entries.get(documentId)
+        if (entry) this.#forget(entry)
+        this.#infos.delete(documentId)
+        this.#outbox.delete(documentId)
+        this.#recorded.delete(documentId)
+      }
+    })
+    for (const { documentId } of gone) this.#emit({ kind: 'listed', workspaceId, documentId })
+    return { drafts }
+  }
+
   /** Waits for what is on its way to the disk and frees all documents. */
   async close(): Promise<void> {
     await this.#flush()

@@ -53,6 +53,7 @@ export interface WorkspaceParts {
 
 const SELECTED = 'workspace'
 const PAUSED = 'paused'
+const LEFT = 'left_workspaces'
 /** How long a caller of `syncNow` is kept waiting. */
 const SYNC_WAIT_MS = 30_000
 
@@ -65,6 +66,11 @@ export class OpenWorkspace {
   #row: WorkspaceRow | null = null
   #sync: Sync | null = null
   #background = false
+  /** Workspaces that this person was removed from and of which local drafts are here. */
+  readonly #left = new Set<string>()
+  #looking: Promise<void> | null = null
+  /** One at a time: each may take a workspace off this machine. */
+  #refreshing: Promise<void> = Promise.resolve()
   #paused = false
   #lastState = ''
   /** Display names by user id, from the members of the workspace. */
@@ -80,6 +86,7 @@ export class OpenWorkspace {
     const workspace = new OpenWorkspace(parts)
     workspace.#paused = (await parts.settings.get(PAUSED)) === 'true'
     const selected = await parts.settings.get(SELECTED)
+    for (const id of JSON.parse((await parts.settings.get(LEFT)) ?? '[]') as string[]) workspace.#left.add(id)
     const rows = await parts.workspaces.list()
     workspace.#row = rows.find(row => row.workspace_id === selected) ?? rows[0] ?? null
     parts.documents.on(event => {
@@ -337,12 +344,25 @@ export class OpenWorkspace {
   }
 
   /** Takes over who is signed in, the workspaces and the role in each; sends workspaces that were made before signing in. */
-  async #refresh(): Promise<void> {
+  #refresh(): Promise<void> {
+    const turn = this.#refreshing.then(() => this.#refreshNow())
+    this.#refreshing = turn.catch(() => undefined)
+    return turn
+  }
+
+  async #refreshNow(): Promise<void> {
+    const before = this.#p.account.person?.id ?? null
     const me = await this.#p.server.call(identityRoutes.me, {})
     await this.#p.account.remember(me.user)
     const there = new Set(me.workspaces.map(membership => membership.workspace_id))
     for (const { workspace_id, name, role } of me.workspaces)
       await this.#p.workspaces.put({ workspace_id, name, role, remote: true })
+    for (const workspaceId of there) if (this.#left.delete(workspaceId)) await this.#saveLeft()
+    // Another person's workspaces, or another server's, are not what this one was removed from. And a server that lost a workspace
+    // says the same: its owners' machines keep everything.
+    if (before === me.user.id)
+      for (const row of await this.#p.workspaces.list())
+        if (row.remote && row.role !== 'owner' && !there.has(row.workspace_id)) await this.#leave(row)
     for (const row of await this.#p.workspaces.list()) {
       if (row.remote || there.has(row.workspace_id)) continue
       await this.#p.server.call(identityRoutes.createWorkspace, {
@@ -352,7 +372,7 @@ export class OpenWorkspace {
     }
     const rows = await this.#p.workspaces.list()
     this.#row = rows.find(row => row.workspace_id === this.#row?.workspace_id) ?? rows[0] ?? null
-    if (this.#row?.remote) {
+    if (this.#row?.remote && !this.#left.has(this.#row.workspace_id)) {
       const { members } = await this.#p.server.call(identityRoutes.listMembers, {
         params: { workspace_id: this.#row.workspace_id },
       })
@@ -361,10 +381,37 @@ export class OpenWorkspace {
     }
   }
 
+  /**
+   * This person is no longer a member: what this machine has not sent stays, as local drafts; the rest of the workspace goes
+   * (docs/policies.md). The workspace itself is listed for as long as it has local drafts.
+   */
+  async #leave(row: WorkspaceRow): Promise<void> {
+    const { workspace_id: workspaceId, name } = row
+    if (this.#row?.workspace_id === workspaceId) await this.#stopSync()
+    const { drafts } = await this.#p.documents.leave(workspaceId, {
+      code: 'permission',
+      reason: `You are no longer a member of ${name}.`,
+    })
+    const known = this.#left.has(workspaceId)
+    if ((await this.#p.documents.drafts(workspaceId)).length === 0) {
+      this.#left.delete(workspaceId)
+      await this.#p.workspaces.remove(workspaceId)
+    } else this.#left.add(workspaceId)
+    await this.#saveLeft()
+    if (known) return
+    this.#p.log.warn({ workspace_id: workspaceId, drafts }, 'no longer a member; what was not sent is kept')
+    this.#p.bus.publish('pipelines.changed', { pipeline_id: null })
+  }
+
+  #saveLeft(): Promise<void> {
+    return this.#p.settings.set(LEFT, JSON.stringify([...this.#left]))
+  }
+
   async #startSync(asked = false): Promise<void> {
     const client = this.#p.client()
     if (this.#sync || !client || !this.#row?.remote || !(this.#background || asked)) return
     const workspaceId = this.#row.workspace_id
+    if (this.#left.has(workspaceId)) return
     const sync = new Sync({
       workspaceId,
       deviceId: this.#p.deviceId,
@@ -398,9 +445,23 @@ export class OpenWorkspace {
         this.#heardLive(workspaceId, news.event)
         return
       case 'status':
+        // Nothing there for this person any more: the list of workspaces says whether they were removed.
+        if (news.status.error?.code === 'workspace.not_found') this.#lookAgain()
+        void this.#tell()
+        return
       case 'refused':
         void this.#tell()
     }
+  }
+
+  #lookAgain(): void {
+    this.#looking ??= this.#refresh()
+      .then(() => this.#startSync())
+      .then(() => this.#tell())
+      .catch((error: unknown) => this.#quiet(error))
+      .finally(() => {
+        this.#looking = null
+      })
   }
 
   #heardLive(workspaceId: string, event: LiveEvent): void {
@@ -446,6 +507,7 @@ export class OpenWorkspace {
     needsYou: boolean,
   ): SyncState['state'] {
     if (this.#row && !this.#row.remote) return 'local'
+    if (this.#row && this.#left.has(this.#row.workspace_id)) return needsYou ? 'needs_you' : 'local'
     if (!this.#p.account.server) return 'local'
     if (!this.#p.account.token) return 'signed_out'
     if (this.#paused) return 'offline'

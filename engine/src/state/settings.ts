@@ -59,6 +59,10 @@ export class Workspaces {
     return row ? workspaceRow.parse(row) : null
   }
 
+  remove(workspaceId: string): Promise<void> {
+    return this.#state.write(tx => tx.run('delete from workspaces where workspace_id = $1', workspaceId))
+  }
+
   /** Adds the workspace, or takes over its name, role and place; its cursor stays. */
   put(workspace: Pick<WorkspaceRow, 'workspace_id' | 'name' | 'role' | 'remote'>): Promise<void> {
     const { workspace_id, name, role: mine, remote } = workspace

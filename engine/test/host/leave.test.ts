@@ -1,0 +1,112 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { identityRoutes } from '@pluto-duck/crdt-model/protocol'
+import { pino } from 'pino'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { InputOf, MethodName, OutputOf } from '../../src/contract/index.ts'
+import { type Host, openHost } from '../../src/host/host.ts'
+import { type Person, TestServer } from '../sync/server.ts'
+
+let server: TestServer
+let ada: Person
+let bob: Person
+const folders: string[] = []
+const hosts: Host[] = []
+
+beforeAll(async () => {
+  server = await TestServer.start()
+  ada = await server.person('ada')
+  bob = await server.person('bob')
+})
+afterAll(async () => {
+  for (const host of hosts) await host.close()
+  await server.stop()
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+})
+
+const hostOf = async (person: Person): Promise<Host> => {
+  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
+  folders.push(folder)
+  const host = await openHost({
+    folder,
+    server: server.server.url,
+    token: person.token,
+    log: pino({ level: 'silent' }),
+  })
+  hosts.push(host)
+  return host
+}
+const call = async <M extends MethodName>(host: Host, method: M, input: InputOf<M>): Promise<OutputOf<M>> => {
+  const handler = host.handlers[method] as (input: unknown, caller: unknown) => Promise<OutputOf<M>>
+  return await handler(input, { viewId: 'test' })
+}
+const files = (name: string, sql: string) => ({
+  'pipeline.yaml': `schema_version: 1\nname: ${name}\nsteps:\n  - name: orders\n`,
+  'orders.sql': sql,
+})
+const remove = async (workspace_id: string, by: Person, email: string) => {
+  const { value } = await by.client.call(identityRoutes.listMembers, { params: { workspace_id } })
+  const { user_id } = value.members.find(member => member.email === email) as { user_id: string }
+  await by.client.call(identityRoutes.removeMember, { params: { workspace_id, user_id } })
+}
+const names = async (host: Host) =>
+  (await call(host, 'pipeline.list', {})).pipelines.map(one => one.name).sort()
+
+it('[LEAVE1] who was removed keeps what was not sent as local drafts, and nothing else; and may come back', async () => {
+  const workspace = await server.workspace(ada)
+  await server.join(workspace, ada, bob, 'editor')
+  const host = await hostOf(bob)
+  await call(host, 'workspace.list', {})
+  await call(host, 'workspace.select', { workspace_id: workspace })
+  await call(host, 'pipeline.import', { files: files('sent', 'select 1 as a\n') })
+  await call(host, 'pipeline.import', { files: files('edited', 'select 1 as a\n') })
+  await call(host, 'sync.now', {})
+  await call(host, 'sync.pause', { paused: true })
+  await call(host, 'pipeline.import', { files: files('edited', 'select 2 as mine\n') })
+  await call(host, 'pipeline.import', { files: files('unsent', 'select 3 as mine\n') })
+  expect(await names(host)).toEqual(['edited', 'sent', 'unsent'])
+
+  await remove(workspace, ada, bob.email)
+  await call(host, 'sync.pause', { paused: false })
+  expect((await call(host, 'workspace.list', {})).workspaces.map(one => one.workspace_id)).toContain(
+    workspace,
+  )
+  expect(await names(host)).toEqual([])
+  expect(await call(host, 'document.list', {})).toEqual({ documents: [] })
+  const { drafts } = await call(host, 'local_draft.list', {})
+  expect(drafts.map(draft => [draft.title, draft.code]).sort()).toEqual([
+    ['edited', 'permission'],
+    ['unsent', 'permission'],
+  ])
+  const texts = await Promise.all(
+    drafts.map(
+      async ({ draft_id }) => (await call(host, 'local_draft.export', { draft_id })).files['orders.sql'],
+    ),
+  )
+  expect(texts.sort()).toEqual(['select 2 as mine\n', 'select 3 as mine\n'])
+  expect((await call(host, 'sync.state', {})).state).toBe('needs_you')
+
+  await server.join(workspace, ada, bob, 'editor')
+  await call(host, 'workspace.list', {})
+  await call(host, 'sync.now', {})
+  expect(await names(host)).toEqual(['edited', 'sent'])
+  for (const { draft_id } of drafts) await call(host, 'local_draft.discard', { draft_id })
+  await remove(workspace, ada, bob.email)
+  const { workspaces } = await call(host, 'workspace.list', {})
+  expect(workspaces.map(one => one.workspace_id)).not.toContain(workspace)
+})
+
+it('[LEAVE2] a workspace that is gone for its owner stays on the owner’s machine', async () => {
+  const workspace = await server.workspace(ada)
+  await server.join(workspace, ada, bob, 'owner')
+  const host = await hostOf(bob)
+  await call(host, 'workspace.list', {})
+  await call(host, 'workspace.select', { workspace_id: workspace })
+  await call(host, 'pipeline.import', { files: files('ours', 'select 1 as a\n') })
+  await call(host, 'sync.now', {})
+  await remove(workspace, ada, bob.email)
+  await call(host, 'workspace.list', {})
+  expect(await names(host)).toEqual(['ours'])
+  expect(await call(host, 'local_draft.list', {})).toEqual({ drafts: [] })
+})
