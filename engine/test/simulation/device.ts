@@ -209,12 +209,12 @@ export class SimDevice {
   }
 
   /** Ends in good order. */
-  async close(): Promise<void> {
+  async close(thrownAway = false): Promise<void> {
     const running = this.#running
     if (!running) return
     this.#running = null
     this.#generation++
-    await end(running)
+    await end(running, thrownAway)
   }
 
   /** Dies now: what its disk holds at this moment is all that is left. */
@@ -229,7 +229,7 @@ export class SimDevice {
     this.#generation++
     // The old one goes on without a network, on a folder that nobody reads any more.
     this.#ends.push(
-      end(running)
+      end(running, true)
         .catch(() => undefined)
         .then(() => removeFolder(folder)),
     )
@@ -268,7 +268,7 @@ export class SimDevice {
   }
 
   async remove(): Promise<void> {
-    await this.close()
+    await this.close(true)
     await Promise.all(this.#ends)
     if (this.#folder) removeFolder(this.#folder)
   }
@@ -280,7 +280,9 @@ export class SimDevice {
   }
 }
 
-async function end({ sync, documents, state }: Running): Promise<void> {
+/** @param thrownAway nobody reads the folder again: what is in its log need not be put in order. */
+async function end({ sync, documents, state }: Running, thrownAway = false): Promise<void> {
+  if (thrownAway) await state.read.run('pragma disable_checkpoint_on_shutdown')
   await sync.stop()
   await documents.close().catch((error: unknown) => {
     if (!(error instanceof AppError)) throw error

@@ -43,6 +43,8 @@ export interface Plan {
   readonly disk: DiskWeather
   readonly deeds: Readonly<Partial<Record<Deed, number>>>
   readonly events: Readonly<Partial<Record<Event, number>>>
+  /** Deaths of servers at most: starting one costs as much as the rest of a seed. */
+  readonly serverDeaths: number
 }
 
 const DEEDS: Record<Deed, number> = {
@@ -105,5 +107,6 @@ export function makePlan(rng: Rng): Plan {
     disk: { statement: 0.05, commit: rng.chance(0.5) ? 0.05 : 0, afterCommit: rng.chance(0.5) ? 0.05 : 0 },
     deeds: some(DEEDS, ['type', 'create', 'rest']),
     events: some(EVENTS, ['rest']),
+    serverDeaths: rng.pick([0, 0, 0, 1, 1, 2]),
   }
 }

@@ -57,6 +57,7 @@ export class World {
   #people: Person[] = []
   #owner: WireClient | null = null
   #over = false
+  #deaths = 0
 
   constructor(cluster: Cluster, seed: number) {
     this.cluster = cluster
@@ -204,7 +205,8 @@ export class World {
   }
 
   #crashServer(replica: Replica, count: number, moment: 'before' | 'after'): void {
-    if (replica.dead) return
+    if (replica.dead || this.#deaths >= this.plan.serverDeaths) return
+    this.#deaths++
     this.trace.say(replica.name, `dies ${moment} its message ${count}`)
     replica.crashAt(count, moment, () => {
       this.trace.say(replica.name, 'is dead')
