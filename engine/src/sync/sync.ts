@@ -438,9 +438,9 @@ export class Sync {
   /** Live events bring our own changes back with their records; only if they don't the log is read. */
   async #afterPush(seq: number, digest: string | null): Promise<void> {
     if (this.#streaming && (this.#cursor ?? 0) < seq) {
-      const until = this.#o.clock.now() + 300
-      while (this.#streaming && (this.#cursor ?? 0) < seq && this.#o.clock.now() < until) {
-        await this.#sleep(until - this.#o.clock.now())
+      // Counted down by what was slept: the time of day may jump.
+      for (let left = 300; left > 0 && this.#streaming && (this.#cursor ?? 0) < seq; ) {
+        left -= (await this.#sleep(left)) ? 20 : left
         await this.#takeArrived()
       }
     }

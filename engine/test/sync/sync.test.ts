@@ -167,6 +167,39 @@ describe('sync against the real server', () => {
     expect(await a.text(documentId)).toBe('kept')
   })
 
+  it('[SYNC10] a disk that takes nothing ends no loop: sync goes on when it does again', async () => {
+    await fresh()
+    const a = await device(ada)
+    const documentId = await a.createPipeline('weekly')
+    a.state.write = () => Promise.reject(new Error('No space left on device'))
+    await a.sync.start()
+    await a.until('offline', 1)
+    Reflect.deleteProperty(a.state, 'write')
+    await a.until('in_sync', 0)
+    expect(await recordsOf(documentId)).toHaveLength(1)
+  })
+
+  it('[SYNC10] a wish in the middle of a round is no reason to fail in a circle', async () => {
+    await fresh()
+    const a = await device(ada)
+    await a.sync.start()
+    await a.until('in_sync')
+    let requests = 0
+    const wish = Promise.withResolvers<void>()
+    a.hold = wish.promise
+    await a.createPipeline('weekly')
+    await systemClock.sleep(300)
+    // The round waits for its answer: this wish ends no sleep.
+    void a.sync.now()
+    Object.defineProperty(a, 'cut', { configurable: true, get: () => ++requests > 0, set: () => undefined })
+    wish.resolve()
+    await a.until('offline')
+    await systemClock.sleep(1_000)
+    expect(requests).toBeLessThan(20)
+    Object.defineProperty(a, 'cut', { configurable: true, writable: true, value: false })
+    await a.until('in_sync')
+  })
+
   it('[SYNC5] a viewer’s edit becomes a private local draft; other documents go on', async () => {
     await fresh()
     const a = await device(ada)

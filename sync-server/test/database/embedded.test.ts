@@ -2,9 +2,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { available } from '@pluto-duck/test-fixtures/services'
+import { available, testDatabase } from '@pluto-duck/test-fixtures/services'
+import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createDatabase, migrate } from '../../src/database/index.ts'
+import { asDatabaseError, createDatabase, migrate } from '../../src/database/index.ts'
 import { startProgram } from '../program.ts'
 
 let dir: string
@@ -81,6 +82,41 @@ describe.skipIf(!available('postgres'))('the embedded Postgres', () => {
 })
 
 describe('a database of one’s own', () => {
+  it('[DB7] a connection that breaks between two statements fails its transaction, and the server goes on', async () => {
+    const own = await testDatabase()
+    const database = await createDatabase({ databaseUrl: own.url, dataDir: dir })
+    const work = database.db.transaction().execute(async tx => {
+      const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(tx)
+      await database.pool.query('select pg_terminate_backend($1)', [rows[0]!.pid])
+      // Idle inside its transaction while the connection goes: an event that nobody hears would end the process.
+      await new Promise(resolve => setTimeout(resolve, 200))
+      await sql`select 1`.execute(tx)
+    })
+    const error = await work.then(
+      () => null,
+      (thrown: unknown) => thrown,
+    )
+    expect(asDatabaseError(error)?.code).toBe('database.unavailable')
+    await database.ping()
+    await database.close()
+    await own.drop()
+  })
+
+  it('[DB8] one that takes only reads is unavailable to who writes, also when a library wraps what it says', async () => {
+    const own = await testDatabase()
+    const database = await createDatabase({ databaseUrl: own.url, dataDir: dir })
+    const error = await database.pool
+      .query('begin transaction read only; create table t (x int)')
+      .catch((thrown: unknown) => thrown)
+    expect(asDatabaseError(error)?.code).toBe('database.unavailable')
+    expect(asDatabaseError(new Error('Failed to get session', { cause: error }))?.code).toBe(
+      'database.unavailable',
+    )
+    expect(asDatabaseError(new Error('something else'))).toBeNull()
+    await database.close()
+    await own.drop()
+  })
+
   it('[DB6] one that does not answer is a typed error', async () => {
     const url = 'postgres://nobody:x@127.0.0.1:1/none'
     await expect(createDatabase({ databaseUrl: url, dataDir: dir })).rejects.toMatchObject({
