@@ -23,7 +23,10 @@ interface Args {
   readonly after: number
 }
 
-/** A device that has one document and sends what waits as soon as the answer to the last push is there. */
+/**
+ * A device that has one document. What is written goes out at once when it was quiet; else, as in the app, which takes back its own
+ * changes from the live events before it sends on, with what gathered in 60 ms.
+ */
 class Writer {
   readonly #device: Device
   readonly #documentId: string
@@ -51,7 +54,9 @@ class Writer {
     while (this.#waiting.length > 0) {
       const items = this.#waiting
       this.#waiting = []
+      const next = now() + COALESCE_MS
       await this.#device.push(items)
+      if (this.#waiting.length > 0) await new Promise(resolve => setTimeout(resolve, Math.max(0, next - now())))
     }
     this.#sending = null
   }

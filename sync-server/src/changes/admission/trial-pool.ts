@@ -28,7 +28,7 @@ export interface TrialOptions {
   readonly timeoutMs?: number
   /**
    * Milliseconds after which other documents stop waiting for this one's worker and take another, which is started for them if
-   * need be. Default 500.
+   * need be. Default 1,000.
    */
   readonly slowMs?: number
 }
@@ -60,7 +60,7 @@ export class TrialPool {
       workers: Math.min(8, availableParallelism()),
       keep: 200,
       timeoutMs: 30_000,
-      slowMs: 500,
+      slowMs: 1_000,
       ...options,
     }
   }
