@@ -11,6 +11,8 @@ export interface CorpusDocument {
   readonly documentId: string
   readonly kind: DocumentKind
   readonly subject: Subject | null
+  /** What it is a draft of. */
+  readonly base: string | null
   readonly history: readonly Uint8Array[]
   readonly next: readonly Uint8Array[]
 }
@@ -40,7 +42,7 @@ export const corpusOf = (seed: number, block: number): Corpus => {
   const pipeline = noteDocument(rng)
   const subject = { kind: 'pipeline', id: pipeline.documentId } as const
   return {
-    documents: [pipeline, noteDocument(rng), commentsDocument(rng, subject)],
+    documents: [pipeline, draftOf(rng, pipeline), commentsDocument(rng, subject)],
     runId: rng.id(),
     scheduleId: rng.id(),
   }
@@ -86,8 +88,30 @@ const noteDocument = (rng: Rng): CorpusDocument => {
     documentId: rng.id(),
     kind: 'pipeline',
     subject: null,
+    base: null,
     history: Automerge.getAllChanges(doc),
     next,
+  }
+}
+
+/** Its first change is empty and carries the title. */
+const draftOf = (rng: Rng, pipeline: CorpusDocument): CorpusDocument => {
+  const [base] = Automerge.applyChanges(Automerge.init<Note>({ actor: rng.hex(16) }), [...pipeline.history])
+  const doc = Automerge.emptyChange(base, { ...AT, message: 'a draft' })
+  const next = [
+    (d: Note) => Automerge.splice(d, ['text'], 0, 0, '-- in a draft\n'),
+    (d: Note) => {
+      d.n = 7
+      d.list.push('d')
+    },
+  ].map(edit => lastOf(Automerge.change(Automerge.clone(doc, { actor: rng.hex(16) }), AT, edit)))
+  return {
+    documentId: rng.id(),
+    kind: 'pipeline',
+    subject: null,
+    base: pipeline.documentId,
+    history: [lastOf(doc)],
+    next: [...next, ...pipeline.next],
   }
 }
 
@@ -112,6 +136,7 @@ const commentsDocument = (rng: Rng, subject: Subject): CorpusDocument => {
     documentId: commentsDocumentId(about),
     kind: 'comments',
     subject,
+    base: null,
     history: Automerge.getAllChanges(begun),
     next: edits.map(edit =>
       lastOf(Automerge.change(Automerge.clone(begun, { actor: rng.hex(16) }), AT, edit)),

@@ -103,6 +103,8 @@ export const fuzz = async (options: FuzzOptions): Promise<FuzzReport> => {
       }
       if (seen !== documents.size)
         problems.push(`the snapshot has ${seen} documents, the log ${documents.size}`)
+      const found = await world.verify()
+      if (found !== null) problems.push(found)
     } else problems.push('the server ended')
   } catch (error) {
     problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error))

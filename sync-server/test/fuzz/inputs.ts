@@ -1,5 +1,5 @@
 import { isUint8Array } from 'node:util/types'
-import { deflateRawSync, gzipSync } from 'node:zlib'
+import { deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as Automerge from '@automerge/automerge'
 import { CBOR_SEQUENCE } from '@pluto-duck/crdt-model/protocol'
 import { frame, rawBody, takeApart, uleb } from '../changes/raw-change.ts'
@@ -108,7 +108,8 @@ const mutatedParts = (rng: Rng, given: Uint8Array): Uint8Array => {
   const parts = takeApart(given)
   const body = { ...parts, actor: rng.hex(16), columns: [...parts.columns] }
   const at = rng.below(body.columns.length)
-  const [spec, bytes] = body.columns[at] as [number, Uint8Array]
+  // An empty change has none.
+  const [spec, bytes] = body.columns[at] ?? [0x15, new Uint8Array()]
   switch (rng.below(7)) {
     case 0:
       body.columns[at] = [spec, mutateBytes(rng, bytes)]
@@ -186,7 +187,7 @@ const frameOf = (rng: Rng, roll: number, items: readonly Item[]): [kind: string,
       document_id: idBytes(documentId),
       kind: document.kind,
       subject: document.subject && { kind: document.subject.kind, id: idBytes(document.subject.id) },
-      base: null,
+      base: document.base === null ? null : idBytes(document.base),
       bytes,
     })),
   ]
@@ -195,7 +196,7 @@ const frameOf = (rng: Rng, roll: number, items: readonly Item[]): [kind: string,
   if (roll < 0.6) return ['change', write(all)]
   if (roll < 0.78) return ['item', write(mutateValue(rng, all))]
   if (roll < 0.9) return ['frame', mutateBytes(rng, write(all))]
-  switch (rng.below(8)) {
+  switch (rng.below(11)) {
     case 0:
       return ['wide', write(all, true)]
     case 1:
@@ -210,6 +211,12 @@ const frameOf = (rng: Rng, roll: number, items: readonly Item[]): [kind: string,
       return ['huge', huge(rng)]
     case 6:
       return ['keys', join(all.map(one => encodeCbor({ map: [[oddCbor(rng), 1], ...entries(one)] })))]
+    case 7:
+      return ['pack', packed(rng, write(all.slice(0, 1)), write(all.slice(1)))]
+    case 8:
+      return ['pack of packs', packed(rng, write(all.slice(0, 1)), packOf(rng, write(all.slice(1))))]
+    case 9:
+      return ['empty items', Uint8Array.from([...write(all.slice(0, 1)), ...EMPTY_ITEMS])]
     default:
       return ['noise', rng.bytes(rng.below(400))]
   }
@@ -220,6 +227,23 @@ const twice = (of: Wire) => [...entries(of), ...entries(of).slice(0, 1)]
 const oddCbor = (rng: Rng): Cbor => {
   const value = oddValue(rng)
   return toCbor(value)
+}
+
+const EMPTY_ITEMS = new Uint8Array(100_000).fill(0xa0)
+const EMPTY_PACK = zstdCompressSync(new Uint8Array(16 << 20).fill(0xa0))
+
+/** A pack of a sequence, right or wrong: its size, its bytes, or what is in it. */
+const packOf = (rng: Rng, sequence: Uint8Array): Uint8Array => {
+  const inside = rng.chance(0.5) ? sequence : mutateBytes(rng, sequence)
+  const bytes = rng.chance(0.1) ? EMPTY_PACK : zstdCompressSync(inside)
+  const size = rng.chance(0.7) ? inside.length : rng.pick([0, 1, 2 * inside.length, 16 << 20, 2 ** 40, -1])
+  const item = { pack: 'zstd', size, bytes: rng.chance(0.7) ? bytes : mutateBytes(rng, bytes) }
+  return Uint8Array.from(encodeCbor(toCbor(rng.chance(0.8) ? item : mutateValue(rng, item))))
+}
+
+const packed = (rng: Rng, header: Uint8Array, rest: Uint8Array): Uint8Array => {
+  const packs = Array.from({ length: 1 + rng.below(4) }, () => packOf(rng, rest))
+  return Uint8Array.from([...header, ...packs.flatMap(pack => [...pack])])
 }
 
 /** Lengths that nobody could hold. */

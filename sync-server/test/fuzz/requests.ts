@@ -74,6 +74,9 @@ const bodies = (rng: Rng, corpus: Corpus): Record<string, unknown> => {
     'schedule.update': { cron: '0 7 * * *', enabled: false },
     'schedule.claim': { agent_id: '{device}', due_at: NOW },
     'schedule.ack': { agent_id: '{device}', due_at: NOW, state: 'started', fencing_token: 1, reason: null },
+    'draft.request_review': { message: 'm' },
+    'draft.review': { review_id: rng.id(), verdict: 'approved', heads: [HASH], message: 'm' },
+    'draft.merge': { version_id: rng.id(), heads: [HASH], parent: null, resolved: [], message: 'm' },
     'workspace.create': { workspace_id: rng.id(), name: 'W' },
     'workspace.rename': { name: 'W' },
     'member.set_role': { role: 'viewer' },
@@ -94,6 +97,7 @@ export const requestOf = (rng: Rng, corpus: Corpus): Input => {
     document_id: corpus.documents[0]?.documentId,
     run_id: corpus.runId,
     schedule_id: corpus.scheduleId,
+    draft_id: corpus.documents[1]?.documentId,
     number: '1',
     agent_id: '{device}',
   }

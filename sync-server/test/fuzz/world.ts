@@ -11,7 +11,7 @@ import {
   SequenceReader,
   type SnapshotItem,
 } from '@pluto-duck/crdt-model/protocol'
-import { type Program, startProgram } from '../program.ts'
+import { type Program, runProgram, startProgram } from '../program.ts'
 import type { Corpus } from './corpus.ts'
 import { DEVICE, type Input, type Sender } from './inputs.ts'
 
@@ -31,17 +31,24 @@ export type Outcome =
 /** A server process of its own on a database of its own, with Ann (owner), Ben (editor), Vic (viewer) and Eve (a stranger). */
 export class FuzzWorld {
   readonly #server: Program
+  readonly #env: Readonly<Record<string, string>>
   readonly #people: ReadonlyMap<Sender, Person>
   readonly workspaceId: string
 
-  private constructor(server: Program, people: ReadonlyMap<Sender, Person>, workspaceId: string) {
+  private constructor(
+    server: Program,
+    env: Readonly<Record<string, string>>,
+    people: ReadonlyMap<Sender, Person>,
+    workspaceId: string,
+  ) {
     this.#server = server
+    this.#env = env
     this.#people = people
     this.workspaceId = workspaceId
   }
 
   static async start(databaseUrl: string, dataDir: string): Promise<FuzzWorld> {
-    const server = await startProgram(['start'], {
+    const env = {
       HOST: '127.0.0.1',
       PORT: '0',
       DATABASE_URL: databaseUrl,
@@ -49,7 +56,8 @@ export class FuzzWorld {
       AUTH_SECRET: 'a secret of forty characters, for tests.',
       SIGNUP: 'open',
       LOG_LEVEL: 'error',
-    })
+    }
+    const server = await startProgram(['start'], env)
     const people = new Map<Sender, Person>()
     for (const name of PEOPLE) {
       const { token } = await json<{ token: string }>(`${server.url}/v1/auth/sign-up/email`, {
@@ -58,7 +66,7 @@ export class FuzzWorld {
       people.set(name, { token, device: newId() })
     }
     const workspaceId = newId()
-    const world = new FuzzWorld(server, people, workspaceId)
+    const world = new FuzzWorld(server, env, people, workspaceId)
     await world.#post('ann', '/v1/workspaces', { workspace_id: workspaceId, name: 'W' })
     for (const [who, role] of [['ben', 'editor'] as const, ['vic', 'viewer'] as const]) {
       const { token } = await world.#post<{ token: string }>(
@@ -75,8 +83,8 @@ export class FuzzWorld {
   async prepare(corpus: Corpus): Promise<void> {
     const body = encodeSequence([
       { v: 1, device_id: this.#person('ann').device, live: true },
-      ...corpus.documents.flatMap(({ documentId, kind, subject, history }) =>
-        history.map(bytes => ({ document_id: documentId, kind, subject, base: null, bytes })),
+      ...corpus.documents.flatMap(({ documentId, kind, subject, base, history }) =>
+        history.map(bytes => ({ document_id: documentId, kind, subject, base, bytes })),
       ),
     ])
     const response = await this.#fetch('ann', `/v1/workspaces/${this.workspaceId}/changes`, {
@@ -162,6 +170,13 @@ export class FuzzWorld {
   /** What the server wrote about errors of its own. */
   get errors(): string {
     return this.#server.err()
+  }
+
+  /** What `pluto-server verify` finds wrong with all that is stored; null when nothing is. */
+  async verify(): Promise<string | null> {
+    const verify = runProgram(['verify'], { ...this.#env })
+    const code = await verify.ended
+    return code === 0 ? null : `pluto-server verify ended with ${code}: ${verify.out()}${verify.err()}`
   }
 
   async stop(): Promise<void> {
