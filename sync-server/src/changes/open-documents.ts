@@ -261,7 +261,8 @@ export class OpenDocuments {
     const checked = decoded.ok ? checkStructure(document.index, decoded.change) : decoded
     if (!checked.ok) {
       document.corrupt = `change ${change.seq} could not have been admitted: ${checked.refusal.reason}`
-      this.onCorrupt(change.documentId, document.corrupt)
+      // Of a draft and its base it is the draft that cannot be: the base's log holds without it.
+      this.onCorrupt(document.id, document.corrupt)
       return
     }
     document.index.add(checked.change)

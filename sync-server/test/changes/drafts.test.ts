@@ -68,6 +68,26 @@ describe('drafts in the log', () => {
     expect(composeDraft(source.doc(), own).text).toBe('Xab')
   })
 
+  it('[DRAFT14] an actor that says two things, in a draft and in its base, spoils the draft alone', async () => {
+    const found: string[] = []
+    const one = new Appender({
+      db: log.db,
+      trial,
+      onCorrupt: (_workspace, documentId) => void found.push(documentId),
+    })
+    const { device, base, draft, source, fork, own } = await world(one)
+    await one.append(device.pushOf(own.map(bytes => changeOf(draft, base, bytes))))
+    const two = actor()
+    const inDraft = edited(Automerge.clone(fork, { actor: two }), 'one thing')
+    const inBase = edited(Automerge.clone(source.doc(), { actor: two }), 'another')
+    expect(outcome(await one.append(device.pushOf([changeOf(draft, base, last(inDraft))])))).toEqual([6])
+    expect(outcome(await one.append(device.push(base, [last(inBase)])))).toEqual([7])
+    const more = last(edited(fork, 'more'))
+    expect(outcome(await one.append(device.pushOf([changeOf(draft, base, more)])))).toEqual(['invalid'])
+    expect(new Set(found)).toEqual(new Set([draft]))
+    expect(outcome(await one.append(device.push(base, [source.edit('c')])))).toEqual([8])
+  })
+
   it('[DRAFT2] a draft goes on beside its base, and may take in what the base became', async () => {
     const one = appender()
     const { device, base, draft, source, fork, own } = await world(one)

@@ -111,7 +111,8 @@ const draftOf = (rng: Rng, pipeline: CorpusDocument): CorpusDocument => {
     subject: null,
     base: pipeline.documentId,
     history: [lastOf(doc)],
-    next: [...next, ...pipeline.next],
+    // Not the pipeline's own: an actor that says two things in both spoils the draft, as DRAFT14 says.
+    next,
   }
 }
 
