@@ -39,6 +39,7 @@ import {
 } from './rows.ts'
 import { assertWrittenBefore, OWN_SCHEMA, type Schema, schemaOf, tooNew, upgradesOf } from './schema.ts'
 import { Serial } from './serial.ts'
+import { storedBytes } from './stored-bytes.ts'
 import { headsOf, isVoid, loadable, rebased, type Sorted, sortVoided } from './voids.ts'
 
 type Doc = A.Doc<unknown>
@@ -211,9 +212,23 @@ export class Documents {
     this.#recorded.set(documentId, (this.#recorded.get(documentId) ?? 0) + count)
   }
 
-  /** A document's bytes for a view, with an actor that nobody else writes with. */
+  /**
+   * A document's bytes for a view, with an actor that nobody else writes with. One that is not in memory is read and not loaded: a
+   * view that opens a long text loads it itself, and need not wait for the host to have done so before.
+   */
   open(documentId: string): Promise<{ bytes: Uint8Array; actor: string; heads: string[] }> {
-    return this.read(documentId, doc => ({ bytes: A.save(doc), actor: newActor(), heads: A.getHeads(doc) }))
+    return this.#serial.run(async () => {
+      const { base, heads } = this.info(documentId)
+      if (base === null && !this.#entries.has(documentId)) {
+        if (this.#unsettled.delete(documentId)) await this.#flush()
+        const { snapshot, changes } = await readDocument(this.#state, documentId)
+        // Many single changes load slowly; the host's own loading makes them one snapshot.
+        const bytes = changes.length > COMPACT_ROWS ? null : storedBytes(snapshot, changes)
+        if (bytes) return { bytes, actor: newActor(), heads: [...heads] }
+      }
+      const { doc } = await this.#load(documentId)
+      return { bytes: A.save(doc), actor: newActor(), heads: A.getHeads(doc) }
+    })
   }
 
   /** Runs `look` over the loaded document. It must not keep the document: it may be freed after that. */

@@ -280,6 +280,27 @@ describe('documents', () => {
     expect((await documents.draft(drafts[0]!)).code).toBe('diverged')
   })
 
+  it('[HOSTDOC20] a document that is not in memory is opened as it is stored; damage is found all the same', async () => {
+    const id = await create('stored')
+    const typed = await view(id)
+    await documents.append(id, [typed.edit('one'), typed.edit('two')], 'view')
+    await restart()
+    const opened = await documents.open(id)
+    const doc = A.load<PipelineDoc>(opened.bytes)
+    expect(A.getHeads(doc).sort()).toEqual(opened.heads.toSorted())
+    expect(String(doc.description)).toBe('two')
+    expect(opened.heads).toEqual(await documents.read(id, held => A.getHeads(held).sort()))
+
+    await restart()
+    await state.write(async tx => {
+      const row = await tx.first<{ ord: number; bytes: Uint8Array }>('select ord, bytes from changes limit 1')
+      const bytes = row!.bytes.slice()
+      bytes[bytes.length - 1]! ^= 1
+      await tx.run('update changes set bytes = $1 where ord = $2', bytes, row!.ord)
+    })
+    await expect(documents.open(id)).rejects.toMatchObject({ code: 'document.corrupt' })
+  })
+
   it('[HOSTDOC8] an edit by the host that throws leaves the document as it was', async () => {
     const documentId = await create()
     await expect(
