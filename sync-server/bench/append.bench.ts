@@ -43,6 +43,8 @@ function typing(document: number): Uint8Array[][] {
 const server = await startPostgres()
 const database = await createDatabase(server.url)
 const pool = new pg.Pool({ connectionString: database.url, max: 4 })
+// Postgres may end before the last connection has closed.
+pool.on('error', () => {})
 const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
 const migrated = await new Migrator({
   db,

@@ -56,7 +56,8 @@ class Writer {
       this.#waiting = []
       const next = now() + COALESCE_MS
       await this.#device.push(items)
-      if (this.#waiting.length > 0) await new Promise(resolve => setTimeout(resolve, Math.max(0, next - now())))
+      if (this.#waiting.length > 0)
+        await new Promise(resolve => setTimeout(resolve, Math.max(0, next - now())))
     }
     this.#sending = null
   }

@@ -26,6 +26,8 @@ export async function openBench(): Promise<Bench> {
   const postgres = await startPostgres()
   const database = await createDatabase(postgres.url)
   const sql = new pg.Pool({ connectionString: database.url, max: 2 })
+  // Postgres may end before the last connection has closed.
+  sql.on('error', () => {})
   const { rows } = await sql.query<{ pid: number }>('select pg_backend_pid() as pid')
   const postmaster = parentOf(rows[0]!.pid)
   const profile = process.env.PLUTO_BENCH_PROFILE
