@@ -109,8 +109,10 @@ async function work(): Promise<void> {
       said = ''
       next()
     })
-    await new Promise<void>(resolve => child.once('close', () => resolve()))
-    if (seed !== null) tell({ seed, failure: `the process ended: ${said}`, trace: '', changes: 0 })
+    const how = await new Promise<string>(resolve =>
+      child.once('close', (code, signal) => resolve(signal ?? `code ${code}`)),
+    )
+    if (seed !== null) tell({ seed, failure: `the process ended by ${how}: ${said}`, trace: '', changes: 0 })
     await database.drop()
   }
 }
