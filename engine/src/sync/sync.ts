@@ -127,6 +127,8 @@ export class Sync {
     this.#wake.abort()
     await this.#loop
     await this.#events
+    // Who waits for a round that will not come is told.
+    this.#tell()
   }
 
   pause(paused: boolean): void {

@@ -21,16 +21,35 @@ export interface Result {
 /** How long the devices have to agree once everything works again. */
 const HEAL_MS = 30_000
 
+/** A seed that takes longer hangs: it is a finding, with its trace. */
+const SEED_MS = 180_000
+
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  const over = new AbortController()
+  const late = new Promise<never>((_, reject) => {
+    const timer = setTimeout(() => reject(new Error('it hangs')), SEED_MS)
+    over.signal.addEventListener('abort', () => clearTimeout(timer))
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    over.abort()
+  }
+}
+
 /** One simulation: people work on devices while everything fails; then nothing does, and the rules of SPEC.md are looked at. */
 export async function simulate(cluster: Cluster, seed: number): Promise<Result> {
   const world = new World(cluster, seed)
   let failure: string | null = null
   let changes = 0
   try {
-    await world.prepare()
-    await world.run()
-    await world.heal()
-    changes = await check(world)
+    const work = async (): Promise<number> => {
+      await world.prepare()
+      await world.run()
+      await world.heal()
+      return await check(world)
+    }
+    changes = await inTime(work())
   } catch (error) {
     failure = error instanceof Error ? (error.stack ?? error.message) : String(error)
   }
