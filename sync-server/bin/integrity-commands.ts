@@ -80,6 +80,19 @@ export const addIntegrityCommands = (program: Command, fail: (thrown: unknown) =
     )
 
   program
+    .command('purge')
+    .description(
+      'remove a pasted secret: replace a document’s history by its content of now; or remove a whole workspace. Says what it would do, unless --yes',
+    )
+    .option('--document <id>', 'the pipeline (or comments document)', uuid)
+    .option('--change <hash...>', 'take the effect of these changes out of the content as well')
+    .option('--workspace <id>', 'remove everything of this workspace', uuid)
+    .option('--reason <text>', 'for the audit and for the people; never the secret itself')
+    .option('--yes', 'do it; it cannot be undone')
+    .option('--json', 'print what is (or would be) removed as JSON')
+    .action((options: PurgeOptions) => withDatabase(database => purge(database, options)).catch(fail))
+
+  program
     .command('backup')
     .description(
       'write everything in the database into one file, as of one moment; may run beside the server',
@@ -126,6 +139,58 @@ export const addIntegrityCommands = (program: Command, fail: (thrown: unknown) =
         )
       }, 'empty').catch(fail),
     )
+}
+
+interface PurgeOptions {
+  readonly document?: string
+  readonly change?: readonly string[]
+  readonly workspace?: string
+  readonly reason?: string
+  readonly yes?: boolean
+  readonly json?: boolean
+}
+
+const usage = (message: string): AppError =>
+  new AppError('usage.invalid', message, { hint: 'See `pluto-server purge --help`.' })
+
+const purge = async (
+  { db, url }: ServerDatabase,
+  { document, change = [], workspace, reason, yes = false, json = false }: PurgeOptions,
+): Promise<void> => {
+  if ((document === undefined) === (workspace === undefined))
+    throw usage('Name a --document or a --workspace.')
+  if (yes && !reason) throw usage('A purge needs a --reason: it is kept in the audit.')
+  const { planPurge, planWorkspacePurge, purgeDocument, purgeWorkspace, rewriteTables } = await import(
+    '../src/integrity/index.ts'
+  )
+  const [{ Audit }, { EventBus }, { systemClock }, { pino }] = await Promise.all([
+    import('../src/audit/index.ts'),
+    import('../src/app/event-bus.ts'),
+    import('../src/app/context.ts'),
+    import('pino'),
+  ])
+  const bus = new EventBus(db, url, pino({ level: 'silent' }))
+  const parts = { db, bus, audit: new Audit(systemClock), clock: systemClock }
+  const why = (reason ?? '').slice(0, 500)
+  const done =
+    document !== undefined
+      ? await (yes ? purgeDocument(parts, document, change, why) : planPurge(db, document, change))
+      : await (yes ? purgeWorkspace(parts, workspace!, why) : planWorkspacePurge(db, workspace!))
+  if (yes) {
+    say('Removed. Writing the tables anew, so that nothing is left in dead rows…')
+    await rewriteTables(db)
+  }
+  if (json) console.log(JSON.stringify({ done: yes, ...done }))
+  else
+    for (const [name, value] of Object.entries(done))
+      console.log(
+        `${name.replaceAll('_', ' ')}: ${Array.isArray(value) ? value.join(', ') || 'none' : (value ?? 'none')}`,
+      )
+  say(
+    yes
+      ? 'Devices follow when they sync next. Not reached: backups and archived WAL made before, files of runs and exports on machines, artifacts. If it was a password, change it.'
+      : 'Nothing was changed. Say --yes and a --reason to do it; it cannot be undone.',
+  )
 }
 
 const newFile = async (path: string): Promise<WriteStream> => {

@@ -133,6 +133,12 @@ const documents = {
 
 const versions = {
   'pipeline.not_found': code(404, EXIT.not_found, 'never', 'List the pipelines: `pluto workspace show`.'),
+  'version.purged': code(
+    410,
+    EXIT.not_found,
+    'never',
+    'It held a secret that was removed. Use the current version.',
+  ),
   'version.not_found': code(404, EXIT.not_found, 'never', 'List the versions: `pluto history PIPELINE`.'),
   'version.parent_moved': code(
     409,

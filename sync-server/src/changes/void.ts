@@ -65,9 +65,12 @@ export async function appendVoid(tx: Executor, voiding: Voiding): Promise<Voided
     seq++
     const bytes = encodeVoid({ v: 1, hashes: first.sort(), erase, reason: voiding.reason })
     await insertRecord(tx, { ...voiding, documentId: id, seq, bytes })
+    const rows: Buffer[] = [...gone].map(hash => Buffer.from(hash, 'hex'))
+    if (erase) rows.push(...(await voidedBefore(tx, workspaceId, id)))
     await sql`
-      select void_changes(${workspaceId}::uuid, ${id}::uuid, ${[...gone].map(hash => Buffer.from(hash, 'hex'))}::bytea[],
-        ${seq}::bigint, ${erase})`.execute(tx)
+      select void_changes(${workspaceId}::uuid, ${id}::uuid, ${rows}::bytea[], ${seq}::bigint, ${erase})`.execute(
+      tx,
+    )
     const next = id === documentId ? (voiding.next?.changes ?? []) : []
     const kept = own.filter(one => !gone.has(one.hash))
     for (const change of next) kept.push(await insertNext(tx, voiding, ++seq, change))
@@ -111,6 +114,14 @@ async function ownChanges(
     found.set(id, own)
   }
   return found
+}
+
+/** Hashes of what was taken out before and still has its bytes. */
+async function voidedBefore(tx: Executor, workspaceId: string, documentId: string): Promise<Buffer[]> {
+  const { rows } = await sql<{ hash: Buffer }>`
+    select hash from log_records where workspace_id = ${workspaceId} and document_id = ${documentId}
+      and record = 'change' and void_seq is not null and octet_length(bytes) > 0`.execute(tx)
+  return rows.map(row => row.hash)
 }
 
 const headsOf = (changes: readonly Own[]): string[] => {

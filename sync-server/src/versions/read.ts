@@ -1,11 +1,12 @@
 import type { PipelineDefinition } from '@pluto-duck/crdt-model'
+import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { PipelineSummary, Version, VersionSummary } from '@pluto-duck/crdt-model/protocol'
 import { type Kysely, type Selectable, sql } from 'kysely'
 import type { Database } from '../database/index.ts'
 import type { VersionTables } from './tables.ts'
 
 type Row = Selectable<VersionTables['versions']>
-type SummaryRow = Omit<Row, 'definition' | 'files'>
+type SummaryRow = Omit<Row, 'definition' | 'files' | 'purged'>
 
 export const SUMMARY = [
   'workspace_id',
@@ -54,12 +55,18 @@ export const summaries = async (
 export const summary = async (db: Kysely<Database>, row: SummaryRow): Promise<VersionSummary> =>
   (await summaries(db, [row]))[0] as VersionSummary
 
-export const whole = async (db: Kysely<Database>, row: Row): Promise<Version> => ({
-  ...(await summary(db, row)),
-  // It was made by crdt-model and is hashed: it is what it was when it was published.
-  definition: JSON.parse(row.definition) as PipelineDefinition,
-  files: row.files,
-})
+export const whole = async (db: Kysely<Database>, row: Row): Promise<Version> => {
+  if (row.purged)
+    throw new AppError('version.purged', `The content of version ${row.number} was purged.`, {
+      details: { number: row.number, content_hash: row.content_hash },
+    })
+  return {
+    ...(await summary(db, row)),
+    // It was made by crdt-model and is hashed: it is what it was when it was published.
+    definition: JSON.parse(row.definition) as PipelineDefinition,
+    files: row.files,
+  }
+}
 
 type Listed = Omit<PipelineSummary, 'current'> & { readonly currentNumber: number | null }
 

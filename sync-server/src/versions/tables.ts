@@ -1,4 +1,4 @@
-import type { ColumnType } from 'kysely'
+import type { ColumnType, Generated } from 'kysely'
 import type { Time } from '../database/tables.ts'
 
 interface Pipelines {
@@ -26,6 +26,8 @@ interface Versions {
   /** Canonical JSON. */
   definition: string
   files: ColumnType<Record<string, string>, string, never>
+  /** Its content is gone: `definition` and `message` are empty. */
+  purged: Generated<boolean>
 }
 
 export interface VersionTables {

@@ -1,0 +1,397 @@
+import * as Automerge from '@automerge/automerge'
+import {
+  canonicalJson,
+  contentHash,
+  createPipeline,
+  makeEqualTo,
+  type PipelineDefinition,
+  pipelineToFiles,
+  rebaseDefinition,
+} from '@pluto-duck/crdt-model'
+import { AppError } from '@pluto-duck/crdt-model/errors'
+import { newId } from '@pluto-duck/crdt-model/protocol'
+import { type Kysely, sql, type Transaction } from 'kysely'
+import type { Clock } from '../app/context.ts'
+import type { EventBus } from '../app/event-bus.ts'
+import type { Audit } from '../audit/index.ts'
+import { decodeChangeBytes } from '../changes/admission/decode.ts'
+import type { Executor } from '../changes/store.ts'
+import { appendVoid, serverActor } from '../changes/void.ts'
+import { type Database, transact } from '../database/index.ts'
+import { documentPages } from './log-pages.ts'
+import { Replayer } from './replay.ts'
+
+export interface PurgeParts {
+  readonly db: Kysely<Database>
+  readonly audit: Audit
+  readonly bus: Pick<EventBus, 'publish'>
+  readonly clock: Clock
+}
+
+export interface PurgePlan {
+  readonly workspace_id: string
+  readonly document_id: string
+  readonly kind: 'pipeline' | 'comments'
+  /** Changes of it and of its drafts that lose their bytes. */
+  readonly changes: number
+  /** Versions that lose their content. */
+  readonly versions: readonly number[]
+  /** The version that becomes current, with the content that stays; null when none was published. */
+  readonly new_version: number | null
+  /** Drafts that end with the history that they build on. */
+  readonly drafts: readonly string[]
+  /** What is taken out of the text that stays: the effect of these changes. */
+  readonly reverted: readonly string[]
+}
+
+interface Prepared {
+  readonly plan: PurgePlan
+  readonly roots: readonly string[]
+  readonly next: readonly Uint8Array[]
+  readonly title: string
+  readonly author: string
+  readonly version: {
+    readonly definition: PipelineDefinition
+    readonly heads: readonly string[]
+    readonly of: number
+  } | null
+}
+
+interface VersionRow {
+  number: number
+  content_hash: string
+  definition: string
+}
+
+/** What a purge of the document would do. Nothing is changed. */
+export const planPurge = async (
+  db: Kysely<Database>,
+  documentId: string,
+  changes: readonly string[],
+): Promise<PurgePlan> => (await prepare(db, documentId, changes)).plan
+
+/**
+ * Replaces a document's history by what its content is now: every change of it loses its bytes, its versions lose their content
+ * unless that is the one that stays, and a new history of the server's own begins with the content that stays. Of `changes`
+ * the effect is taken out of that content as well. Numbers, hashes, authors and times stay; the audit has its row.
+ */
+export async function purgeDocument(
+  parts: PurgeParts,
+  documentId: string,
+  changes: readonly string[],
+  reason: string,
+): Promise<PurgePlan> {
+  const { db, audit, bus, clock } = parts
+  const prepared = await prepare(db, documentId, changes)
+  const { plan } = prepared
+  const workspaceId = plan.workspace_id
+  await transact(db, async tx => {
+    const done = await appendVoid(tx, {
+      workspaceId,
+      documentId,
+      hashes: prepared.roots,
+      erase: true,
+      reason,
+      at: clock.now(),
+      title: prepared.title,
+      next: { authorId: prepared.author, changes: prepared.next },
+      record: async found => {
+        // Somebody wrote between the reading and the lock: what was prepared would lose that.
+        if (found.changes !== plan.changes)
+          throw new AppError(
+            'request.rate_limited',
+            'The document was edited meanwhile; nothing was purged.',
+            {
+              hint: 'Try again.',
+            },
+          )
+        await audit.record(tx, {
+          workspaceId,
+          actorUserId: null,
+          action: 'document.purge',
+          objectKind: 'document',
+          objectId: documentId,
+          details: { reason, ...found, versions: plan.versions, reverted: plan.reverted },
+        })
+      },
+    })
+    await sql`select purge_versions(${workspaceId}::uuid, ${documentId}::uuid, ${[...plan.versions]}::integer[])`.execute(
+      tx,
+    )
+    if (prepared.version) await insertVersion(tx, prepared, clock.now())
+    await bus.publish(workspaceId, { type: 'changes', from: done.after, to: done.seq, items: null }, tx)
+    if (plan.new_version !== null)
+      await bus.publish(
+        workspaceId,
+        { type: 'version', pipeline_id: documentId, number: plan.new_version },
+        tx,
+      )
+  })
+  return plan
+}
+
+async function prepare(
+  db: Kysely<Database>,
+  documentId: string,
+  guilty: readonly string[],
+): Promise<Prepared> {
+  const { rows } = await sql<{
+    workspace_id: string
+    kind: 'pipeline' | 'comments'
+    base: string | null
+    title: string
+  }>`
+    select workspace_id, kind, base, title from documents where id = ${documentId}`.execute(db)
+  const [document] = rows
+  if (!document) throw new AppError('document.not_found', 'There is no such document on this server.')
+  if (document.base !== null)
+    throw new AppError('request.invalid', 'This is a draft.', {
+      hint: `Purge its pipeline ${document.base}: its drafts end with it.`,
+    })
+  const workspaceId = document.workspace_id
+  const drafts = await sql<{ id: string }>`
+    select id from documents where base = ${documentId} and cardinality(heads) > 0 order by id`.execute(db)
+  const log = await readChanges(db, workspaceId, documentId)
+  if (log.length === 0) throw new AppError('document.not_found', 'Nothing is left of this document.')
+  const unknown = guilty.filter(hash => !log.some(change => change.hash === hash))
+  if (unknown.length > 0)
+    throw new AppError('request.invalid', `No change of this document has the hash ${unknown.join(', ')}.`)
+  const ownOfDrafts = await sql<{ n: number }>`
+    select count(*)::int as n from changes where document_id = any (${drafts.rows.map(row => row.id)}::uuid[])
+      and hash not in (select hash from changes where document_id = ${documentId})`.execute(db)
+  const versions = await sql<VersionRow>`
+    select number, content_hash, definition from versions where pipeline_id = ${documentId} and not purged
+    order by number`.execute(db)
+  const plan = {
+    workspace_id: workspaceId,
+    document_id: documentId,
+    kind: document.kind,
+    changes: log.length + (ownOfDrafts.rows[0]?.n ?? 0),
+    drafts: drafts.rows.map(row => row.id),
+    reverted: guilty,
+  }
+  const author = log.at(-1)!.authorId
+  const roots = log.filter(change => change.deps.length === 0).map(change => change.hash)
+  if (document.kind === 'comments') {
+    // Their first change is the same for every subject and holds nothing; who wrote what cannot be written again by the server.
+    const first = log
+      .filter(change => change.deps.some(dep => roots.includes(dep)))
+      .map(change => change.hash)
+    if (first.length === 0) throw new AppError('document.not_found', 'There are no comments.')
+    return {
+      plan: { ...plan, changes: log.length - roots.length, versions: [], new_version: null },
+      roots: first,
+      next: [],
+      title: '',
+      author,
+      version: null,
+    }
+  }
+
+  const clean = await cleaner(db, workspaceId, documentId, log, guilty)
+  const content = clean.content
+  const current = versions.rows.at(-1)
+  // Without a change to blame only what is the content now is known to be without the secret.
+  const stays = (row: VersionRow): boolean =>
+    guilty.length === 0
+      ? row.content_hash === contentHash(content)
+      : contentHash(clean.of(JSON.parse(row.definition))) === row.content_hash
+  const published = current ? (guilty.length > 0 ? clean.of(JSON.parse(current.definition)) : content) : null
+  const first = createPipeline(published ?? content, { actor: serverActor() })
+  const heads = Automerge.getHeads(first)
+  const whole = makeEqualTo(first, content, 'purge')
+  return {
+    plan: {
+      ...plan,
+      versions: versions.rows.filter(row => !stays(row)).map(row => row.number),
+      new_version: current ? current.number + 1 : null,
+    },
+    roots,
+    next: Automerge.getAllChanges(whole),
+    title: content.name,
+    author,
+    version: published && current ? { definition: published, heads, of: current.number } : null,
+  }
+}
+
+interface Logged {
+  readonly hash: string
+  readonly deps: readonly string[]
+  readonly authorId: string
+}
+
+async function readChanges(db: Executor, workspaceId: string, documentId: string): Promise<Logged[]> {
+  const { rows: authors } = await sql<{ hash: string; author_id: string }>`
+    select encode(hash, 'hex') as hash, author_id from changes
+    where workspace_id = ${workspaceId} and document_id = ${documentId}`.execute(db)
+  const authorOf = new Map(authors.map(row => [row.hash, row.author_id]))
+  const log: Logged[] = []
+  for await (const page of documentPages(db, workspaceId, { id: documentId, base: null }))
+    for (const { hash, bytes } of page) {
+      const decoded = decodeChangeBytes(bytes)
+      log.push({ hash, deps: decoded.ok ? decoded.change.deps : [], authorId: authorOf.get(hash) ?? '' })
+    }
+  return log
+}
+
+/** The content now, and what any content of the pipeline is without the effect of the guilty changes. */
+async function cleaner(
+  db: Executor,
+  workspaceId: string,
+  documentId: string,
+  log: readonly Logged[],
+  guilty: readonly string[],
+): Promise<{ content: PipelineDefinition; of: (definition: PipelineDefinition) => PipelineDefinition }> {
+  const replayer = new Replayer()
+  const failed = (reason: string): AppError =>
+    new AppError('document.corrupt', `The document cannot be read: ${reason}.`, {
+      hint: 'Run `pluto-server verify` first.',
+    })
+  const at = async (heads: readonly string[]): Promise<PipelineDefinition> => {
+    const read = await replayer.step<'version'>({ kind: 'version', heads })
+    if (!read.ok) throw failed(read.reason)
+    if (read.value.status !== 'ok') throw failed('it is no pipeline there')
+    return JSON.parse(read.value.definition) as PipelineDefinition
+  }
+  try {
+    await replayer.step<'begin'>({ kind: 'begin', draft: false, structure: true })
+    for await (const changes of documentPages(db, workspaceId, { id: documentId, base: null })) {
+      const taken = await replayer.step<'changes'>({ kind: 'changes', changes })
+      if (!taken.ok) throw failed(taken.reason)
+    }
+    const ended = await replayer.step<'end'>({ kind: 'end', compact: false })
+    if (!ended.ok) throw failed(ended.reason)
+    const effects: { before: PipelineDefinition; after: PipelineDefinition }[] = []
+    for (const { hash, deps } of log.filter(change => guilty.includes(change.hash)).reverse()) {
+      if (deps.length === 0)
+        throw new AppError(
+          'request.invalid',
+          `Change ${hash} made the document: it cannot be taken out of it.`,
+          {
+            hint: 'Take the secret out of the text in the app, sync, then purge without --change.',
+          },
+        )
+      effects.push({ before: await at(deps), after: await at([hash]) })
+    }
+    const of = (definition: PipelineDefinition): PipelineDefinition =>
+      effects.reduce(
+        (mine, { before, after }) => rebaseDefinition({ base: after, mine, theirs: before }),
+        definition,
+      )
+    return { content: of(await at(ended.value.heads)), of }
+  } finally {
+    await replayer.close()
+  }
+}
+
+async function insertVersion(
+  tx: Transaction<Database>,
+  { plan, version }: Prepared,
+  at: Date,
+): Promise<void> {
+  const { definition, heads, of } = version!
+  await sql`
+    insert into versions (workspace_id, pipeline_id, number, id, content_hash, heads, parent, message, published_by,
+      published_at, authors, resolved, restores, definition, files)
+    select workspace_id, pipeline_id, ${plan.new_version}, ${newId()}, ${contentHash(definition)}, ${[...heads]}::text[], number,
+      'History purged', published_by, ${at}, authors, '{}',
+      case when content_hash = ${contentHash(definition)} then number end, ${canonicalJson(definition)},
+      ${JSON.stringify(pipelineToFiles(definition))}::json
+    from versions where pipeline_id = ${plan.document_id} and number = ${of}`.execute(tx)
+  await sql`
+    update pipelines set current = ${plan.new_version}, updated_at = ${at} where id = ${plan.document_id}`.execute(
+    tx,
+  )
+}
+
+export interface WorkspacePurge {
+  readonly workspace_id: string
+  readonly documents: number
+  readonly changes: number
+  readonly versions: number
+  readonly members: number
+}
+
+/** What a purge of the workspace would remove. */
+export async function planWorkspacePurge(db: Executor, workspaceId: string): Promise<WorkspacePurge> {
+  const { rows } = await sql<WorkspacePurge>`
+    select w.id as workspace_id,
+      (select count(*)::int from documents where workspace_id = w.id) as documents,
+      (select count(*)::int from changes where workspace_id = w.id) as changes,
+      (select count(*)::int from versions where workspace_id = w.id and not purged) as versions,
+      (select count(*)::int from members where workspace_id = w.id) as members
+    from workspaces w where w.id = ${workspaceId}`.execute(db)
+  if (!rows[0]) throw new AppError('workspace.not_found', 'There is no such workspace.')
+  return rows[0]
+}
+
+/**
+ * Removes a workspace: the bytes of every change, the content of every version, logs and manifests of runs, its name, invitations and
+ * members. What stays is its id, hashes, the index of artifacts and the audit.
+ */
+export async function purgeWorkspace(
+  { db, audit, clock }: PurgeParts,
+  workspaceId: string,
+  reason: string,
+): Promise<WorkspacePurge> {
+  return await transact(db, async tx => {
+    const plan = await planWorkspacePurge(tx, workspaceId)
+    await audit.record(tx, {
+      workspaceId,
+      actorUserId: null,
+      action: 'workspace.purge',
+      objectKind: 'workspace',
+      objectId: workspaceId,
+      details: { reason, ...plan },
+    })
+    const { rows: documents } = await sql<{ id: string }>`
+      select id from documents where workspace_id = ${workspaceId} order by base nulls last, id desc`.execute(
+      tx,
+    )
+    for (const { id } of documents) {
+      const log = await readChanges(tx, workspaceId, id)
+      if (log.length === 0) continue
+      await appendVoid(tx, {
+        workspaceId,
+        documentId: id,
+        hashes: log.map(change => change.hash),
+        erase: true,
+        reason,
+        at: clock.now(),
+        record: async () => {},
+      })
+    }
+    const { rows: pipelines } = await sql<{ pipeline_id: string; numbers: number[] }>`
+      select pipeline_id, array_agg(number) as numbers from versions
+      where workspace_id = ${workspaceId} and not purged group by pipeline_id`.execute(tx)
+    for (const { pipeline_id, numbers } of pipelines)
+      await sql`select purge_versions(${workspaceId}::uuid, ${pipeline_id}::uuid, ${numbers}::integer[])`.execute(
+        tx,
+      )
+    await sql`
+      delete from run_log_chunks where run_id in (select id from runs where workspace_id = ${workspaceId})`.execute(
+      tx,
+    )
+    await sql`update runs set manifest = null where workspace_id = ${workspaceId}`.execute(tx)
+    await sql`update schedules set enabled = false where workspace_id = ${workspaceId}`.execute(tx)
+    for (const table of ['invitations', 'members', 'snapshot_pages'])
+      await sql`delete from ${sql.table(table)} where workspace_id = ${workspaceId}`.execute(tx)
+    await sql`update workspaces set name = '' where id = ${workspaceId}`.execute(tx)
+    return plan
+  })
+}
+
+/** Writes the tables anew, so that no dead row keeps what was erased. They are locked meanwhile. */
+export async function rewriteTables(db: Executor): Promise<void> {
+  for (const table of [
+    'log_records',
+    'documents',
+    'versions',
+    'snapshot_pages',
+    'run_log_chunks',
+    'runs',
+    'workspaces',
+  ])
+    await sql`vacuum (full) ${sql.table(table)}`.execute(db)
+  await sql`checkpoint`.execute(db)
+}
