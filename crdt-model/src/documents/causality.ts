@@ -9,8 +9,7 @@ export interface ChangeRecord {
   readonly received_at: string
   /** The device said that it was connected and caught up when it wrote the change. */
   readonly live: boolean
-  /** Null on the author's own device, until the server has told its record. */
-  readonly author_id: string | null
+  readonly author_id: string
 }
 
 /** Changes written live and stored within this time of each other count as typed beside each other. */
@@ -63,6 +62,7 @@ interface Node {
   readonly actor: number
   readonly fresh: boolean
   readonly live: boolean
+  /** Milliseconds; NaN for what is not stored yet: no time is more than the window away from it. */
   readonly received: number
   readonly author: string | null
   /** By actor, the greatest seq of this window in the change's past, itself included. */
@@ -77,6 +77,7 @@ export class CausalWindow {
     changes: readonly Change[],
     fresh: ReadonlySet<string>,
     records: ReadonlyMap<string, ChangeRecord>,
+    writtenLive: ReadonlySet<string>,
   ) {
     const byHash = new Map(changes.map(change => [change.hash, change]))
     const actors = new Map<string, number>()
@@ -95,8 +96,8 @@ export class CausalWindow {
         change,
         actor,
         fresh: fresh.has(change.hash),
-        live: record?.live === true,
-        received: record ? Date.parse(record.received_at) : Number.POSITIVE_INFINITY,
+        live: record ? record.live : writtenLive.has(change.hash),
+        received: record ? Date.parse(record.received_at) : Number.NaN,
         author: record?.author_id ?? null,
         clock,
       })

@@ -40,6 +40,8 @@ export interface MarksInput {
   readonly since: readonly string[]
   /** The server's records by change hash. A change without one is not stored yet: not live. */
   readonly records: ReadonlyMap<string, ChangeRecord>
+  /** Changes that this device wrote live and whose record it was not told yet. Default: none. */
+  readonly writtenLive?: ReadonlySet<string>
 }
 
 /**
@@ -49,14 +51,14 @@ export interface MarksInput {
  * of them was not written live or was stored more than 5 s after the other. Settings that both sides gave the same value
  * are not marked; nor are texts, unless merging two equal edits made a third text.
  */
-export function conflictMarks({ doc, since, records }: MarksInput): Mark[] {
+export function conflictMarks({ doc, since, records, writtenLive = new Set() }: MarksInput): Mark[] {
   if (isLinear(doc, since)) return []
   const { changes, fresh } = changesInQuestion(doc, since)
   if (fresh.size === 0) return []
   const paths = ObjectPaths.of(doc)
   for (const change of changes) paths.addChange(change)
   const touched = targetsOf(changes, paths)
-  const order = new CausalWindow(changes, fresh, records)
+  const order = new CausalWindow(changes, fresh, records, writtenLive)
   const views = new Views(doc)
   const marks: Mark[] = []
   for (const [target, { changes: touching, field, stepId, kind, reader, rivals }] of touched) {

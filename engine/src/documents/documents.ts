@@ -124,8 +124,8 @@ export class Documents {
   #nextOrd = 1
   #live: (workspaceId: string) => boolean = () => false
   #author: () => string | null = () => null
-  /** When this device wrote live what the server has not told its record of yet, by document and hash. */
-  readonly #beside = new Map<string, Map<string, number>>()
+  /** Hashes of what was written live and has no record here yet, by document. */
+  readonly #beside = new Map<string, Set<string>>()
   /** How many records of each document are stored. */
   readonly #recorded = new Map<string, number>()
 
@@ -412,6 +412,11 @@ export class Documents {
       const rows: Rows[] = []
       const voids: ((tx: Statements) => Promise<void>)[] = []
       for (const [documentId, own] of groupByDocument(items)) {
+        // The document has them before their records can be read.
+        this.#noteLive(
+          documentId,
+          own.filter(item => !isVoid(item) && item.live),
+        )
         try {
           if (own.some(isVoid)) {
             const taken = await this.#takeVoid(workspaceId, documentId, own)
@@ -496,16 +501,16 @@ export class Documents {
   }
 
   /**
-   * What this device wrote live and the server has not told its record of yet: hash, and when it was written (ms). Without it
-   * two people who type beside each other would see a mark for as long as an answer takes.
+   * Hashes of what was written live and has no record here yet: this device's own until the server tells it, the others' until
+   * it is stored. Without it two people who type beside each other would see a mark for as long as that takes.
    */
-  writtenLive(documentId: string): ReadonlyMap<string, number> {
-    return this.#beside.get(documentId) ?? new Map()
+  writtenLive(documentId: string): ReadonlySet<string> {
+    return this.#beside.get(documentId) ?? new Set()
   }
 
-  #noteLive(documentId: string, fresh: readonly StoredChange[]): void {
-    const noted = this.#beside.get(documentId) ?? new Map<string, number>()
-    for (const { hash } of fresh) noted.set(hash, this.#clock.now())
+  #noteLive(documentId: string, fresh: readonly { readonly hash: string }[]): void {
+    const noted = this.#beside.get(documentId) ?? new Set<string>()
+    for (const { hash } of fresh) noted.add(hash)
     this.#beside.set(documentId, noted)
   }
 

@@ -99,24 +99,17 @@ export class Marks {
 
   async #find(pipelineId: string, since: readonly string[]): Promise<Found[]> {
     const records = await this.records(pipelineId)
-    let provisional = 0
-    for (const [hash, at] of this.#documents.writtenLive(pipelineId)) {
-      if (records.has(hash)) continue
-      provisional++
-      records.set(hash, {
-        seq: Number.MAX_SAFE_INTEGER,
-        received_at: isoTime(at),
-        live: true,
-        author_id: null,
-      })
-    }
+    const writtenLive = this.#documents.writtenLive(pipelineId)
     const heads = this.#documents.info(pipelineId).heads
-    const key = [heads.join(), since.join(), records.size, provisional].join('|')
+    const key = [heads.join(), since.join(), records.size, writtenLive.size].join('|')
     const held = this.#held.get(pipelineId)
     if (held?.key === key) return held.found
     const found = await this.#documents.read(pipelineId, doc => {
       const names = new Map(pipelineFromDoc(doc).steps.map(step => [step.id, step.name]))
-      return conflictMarks({ doc, since, records }).map(mark => ({ mark, label: labelOf(mark, names) }))
+      return conflictMarks({ doc, since, records, writtenLive }).map(mark => ({
+        mark,
+        label: labelOf(mark, names),
+      }))
     })
     this.#held.set(pipelineId, { key, found })
     return found

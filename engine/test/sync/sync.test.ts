@@ -42,6 +42,13 @@ const recordsOf = async (documentId: string) => {
   const params = { workspace_id: workspaceId, document_id: documentId }
   return (await ada.client.call(changeRoutes.records, { params, query: {} })).value.records
 }
+const eventually = async (what: string, look: () => boolean | Promise<boolean>) => {
+  const end = Date.now() + 30_000
+  while (!(await look())) {
+    if (Date.now() > end) throw new Error(`not in time: ${what}`)
+    await systemClock.sleep(20)
+  }
+}
 const same = async (a: Device, b: Device, documentId: string) => {
   const end = Date.now() + 20_000
   while ((await a.heads(documentId)).join() !== (await b.heads(documentId)).join()) {
@@ -107,7 +114,7 @@ describe('sync against the real server', () => {
     await a.until('in_sync', 0)
     await b.sync.start()
     await b.until('in_sync')
-    await systemClock.sleep(300)
+    await eventually('both are live', () => a.sync.live && b.sync.live)
     const type = (who: Device) =>
       who.documents.edit<PipelineDoc>(documentId, doc =>
         editPipeline(doc, 'type', d => spliceStepSql(d, Object.keys(d.steps)[0]!, 0, 0, 'x')),
@@ -119,16 +126,13 @@ describe('sync against the real server', () => {
       a.hold = first.promise
       await type(a)
       await type(b)
-      await b.until('in_sync', 0)
+      // No longer than that: what is stored 5 s apart was not typed beside each other.
+      await eventually('b’s is stored', () => b.documents.waiting({ documentId }) === 0)
       await type(a)
       const own = await a.heads(documentId)
       a.hold = second.promise
       first.resolve()
-      const end = Date.now() + 20_000
-      while ((await a.heads(documentId)).join() === own.join()) {
-        if (Date.now() > end) throw new Error('nothing of b came')
-        await systemClock.sleep(20)
-      }
+      await eventually('b’s is here', async () => (await a.heads(documentId)).join() !== own.join())
       expect(await marks()).toEqual([])
     } finally {
       first.resolve()
