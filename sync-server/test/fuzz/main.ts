@@ -78,7 +78,7 @@ else {
       const { inputs, stored, documents, statuses } = report
       console.log(
         `${inputs} inputs of seed ${seed}: ${failures.length} failed, ${problems.length} problems; answers ${JSON.stringify(statuses)}; ` +
-          `${stored} changes stored in ${documents} documents, which load and equal their replay`,
+          `${stored} changes stored in ${documents} documents${problems.length === 0 ? ', which load and equal their replay' : ''}`,
       )
     }
     process.exitCode = failures.length + problems.length === 0 ? 0 : 1
