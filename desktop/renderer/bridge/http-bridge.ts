@@ -12,6 +12,8 @@ import { v7 } from 'uuid'
 import { connectionOf, listenersOf } from './listeners.ts'
 
 const RETRY_MS = 1500
+/** Browsers keep 64 KiB of such requests alive in all; a change of text is far below that. */
+const KEEPALIVE_CHARS = 15_000
 
 /**
  * The bridge of a page that `pluto serve` gave: calls are POSTs, events come by SSE, both with the cookie that the page load
@@ -41,11 +43,14 @@ export function httpBridge(base = ''): Bridge {
   return {
     async call<M extends MethodName>(method: M, input: InputOf<M>): Promise<Result<OutputOf<M>>> {
       try {
+        const body = JSON.stringify(input)
         const reply = await fetch(`${base}/api/call/${method}`, {
           method: 'POST',
           headers: { 'content-type': 'application/json', 'x-pluto-view': view },
           credentials: 'same-origin',
-          body: JSON.stringify(input),
+          body,
+          // What was written leaves the page although it is closed or loaded again in the same moment.
+          keepalive: method === 'document.append' && body.length <= KEEPALIVE_CHARS,
         })
         const result = (await reply.json()) as Result<OutputOf<M>>
         // A host that was started again knows this window once its own address was opened.

@@ -140,7 +140,7 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await page.getByText('The version is queued').waitFor()
   })
 
-  it('[UI8] a comment on lines is there after a reload, and says when its lines are gone', async () => {
+  it('[UI8][EDIT6] a comment on lines is there after a reload, and says when its lines are gone', async () => {
     await page.getByTestId('tab-build').click()
     await typeAtEnd(page, '\n-- to be discussed')
     await page.keyboard.press('Control+Alt+m')
