@@ -1,4 +1,4 @@
-import { Document } from 'yaml'
+import { Document, isScalar, Scalar, visit } from 'yaml'
 import {
   identifierName,
   type PipelineDefinition,
@@ -60,9 +60,28 @@ export function pipelineToFiles(definition: PipelineDefinition): Record<string, 
     ...(steps.length > 0 ? { steps } : {}),
     ...section('publish', withoutDefaults(publish, publishDefinition.shape)),
   }
-  files[PIPELINE_FILE] = new Document(outline, { aliasDuplicateObjects: false }).toString({ lineWidth: 0 })
+  files[PIPELINE_FILE] = asYaml(outline)
   if (definition.report !== '') files[REPORT_FILE] = definition.report
   return files
+}
+
+/** Lines that begin or end with blanks, and returns, are lost or changed in a block of lines: such a text is quoted. */
+const NO_BLOCK = /^\s|[ \t]\n|[ \t]$|\n[ \t]|\r/
+
+function asYaml(outline: Record<string, unknown>): string {
+  const document = new Document(outline, { aliasDuplicateObjects: false })
+  visit(document, {
+    Scalar: (_key, node) => {
+      if (
+        isScalar(node) &&
+        typeof node.value === 'string' &&
+        node.value.includes('\n') &&
+        NO_BLOCK.test(node.value)
+      )
+        node.type = Scalar.QUOTE_DOUBLE
+    },
+  })
+  return document.toString({ lineWidth: 0 })
 }
 
 type Shape = Readonly<Record<string, { safeParse(value: unknown): { success: boolean; data?: unknown } }>>

@@ -24,7 +24,16 @@ describe('files', () => {
   })
 
   it('[FILE2] texts keep every byte: CRLF, trailing newlines, nothing, Korean, emoji', () => {
-    for (const text of ['', '\n', 'a\r\nb\r\n', '주간 매출 🦆\n\n', 'select 1']) {
+    for (const text of [
+      '',
+      '\n',
+      ' \n',
+      '\n  a\n',
+      'a \n\tb',
+      'a\r\nb\r\n',
+      '주간 매출 🦆\n\n',
+      'select 1',
+    ]) {
       const definition = aPipeline({ report: text, description: text, steps: [{ name: 'a', sql: text }] })
       const files = pipelineToFiles(definition)
       expect(files['a.sql']).toBe(text)

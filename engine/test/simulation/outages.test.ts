@@ -236,7 +236,12 @@ function mountSmall(folder: string): boolean {
 function fillDisk(): () => Promise<void> {
   const { bavail, bsize } = statfsSync(home)
   const file = join(home, 'ballast')
-  writeFileSync(file, Buffer.alloc(bavail * bsize - 4_096, 1))
+  try {
+    writeFileSync(file, Buffer.alloc(bavail * bsize - 4_096, 1))
+  } catch (error) {
+    // Postgres took some of it meanwhile: full is full.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+  }
   return async () => {
     rmSync(file)
     try {
