@@ -31,7 +31,6 @@ export default defineConfig({
         include: ['test/**/*.test.ts'],
         testTimeout: 600_000,
         hookTimeout: 300_000,
-        fileParallelism: false,
       }),
     ],
   },

@@ -6,7 +6,7 @@ import { simulate } from './simulate.ts'
 
 // Rules SIM1 to SIM8 of engine/test/simulation/SPEC.md. As many seeds as fit; `npm run test:sim` runs them for as long as one likes.
 
-const SECONDS = Number(process.env.PLUTO_SIM_SECONDS ?? 45)
+const SECONDS = Number(process.env.PLUTO_SIM_SECONDS ?? 30)
 const FROM = Number(process.env.PLUTO_SIM_FROM ?? 1)
 const regressions: { readonly seed: number; readonly found: string }[] = JSON.parse(
   readFileSync(new URL('../../../test-fixtures/regressions/simulation.json', import.meta.url), 'utf8'),
