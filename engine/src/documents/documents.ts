@@ -74,6 +74,12 @@ export interface Refusal {
   readonly reason: string
 }
 
+/** What is here of a workspace after leaving it: local drafts, and documents that could not be made into one. */
+export interface LeftBehind {
+  readonly drafts: string[]
+  readonly unreadable: { readonly documentId: string; readonly error: unknown }[]
+}
+
 /** What a transaction has to store of one document, and what follows from its end. */
 interface Rows {
   work(tx: Statements): Promise<void>
@@ -704,16 +710,18 @@ export class Documents {
 
   /**
    * Takes a workspace's documents off this machine, with versions and records. What the server does not have is kept as local drafts
-   * before; a document of which that fails stays. Answers the local drafts.
+   * before. A document of which that fails stays as it is, with its error in `unreadable`.
    */
-  async leave(workspaceId: string, refusal: Refusal): Promise<{ drafts: string[] }> {
+  async leave(workspaceId: string, refusal: Refusal): Promise<LeftBehind> {
     const drafts: string[] = []
+    const unreadable: LeftBehind['unreadable'] = []
     const kept = new Set<string>()
     for (const { documentId, base } of this.list(workspaceId)) {
       if (!this.has(documentId) || this.waiting({ documentId }) === 0) continue
       try {
         drafts.push(await this.refuse(documentId, refusal))
-      } catch {
+      } catch (error) {
+        unreadable.push({ documentId, error })
         kept.add(documentId)
         if (base !== null) kept.add(base)
       }
@@ -739,7 +747,7 @@ export class Documents {
       }
     })
     for (const { documentId } of gone) this.#emit({ kind: 'listed', workspaceId, documentId })
-    return { drafts }
+    return { drafts, unreadable }
   }
 
   /** Waits for what is on its way to the disk and frees all documents. */

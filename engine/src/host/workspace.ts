@@ -383,17 +383,22 @@ export class OpenWorkspace {
 
   /**
    * This person is no longer a member: what this machine has not sent stays, as local drafts; the rest of the workspace goes
-   * (docs/policies.md). The workspace itself is listed for as long as it has local drafts.
+   * (docs/policies.md). The workspace itself is listed for as long as it has local drafts, or unsent work that could not be read.
    */
   async #leave(row: WorkspaceRow): Promise<void> {
     const { workspace_id: workspaceId, name } = row
     if (this.#row?.workspace_id === workspaceId) await this.#stopSync()
-    const { drafts } = await this.#p.documents.leave(workspaceId, {
+    const { drafts, unreadable } = await this.#p.documents.leave(workspaceId, {
       code: 'permission',
       reason: `You are no longer a member of ${name}.`,
     })
     const known = this.#left.has(workspaceId)
-    if ((await this.#p.documents.drafts(workspaceId)).length === 0) {
+    for (const { documentId, error } of unreadable)
+      this.#p.log.error(
+        { document_id: documentId, err: error },
+        'unsent work could not be read; it is kept as it is',
+      )
+    if (unreadable.length === 0 && (await this.#p.documents.drafts(workspaceId)).length === 0) {
       this.#left.delete(workspaceId)
       await this.#p.workspaces.remove(workspaceId)
     } else this.#left.add(workspaceId)

@@ -145,12 +145,12 @@ export class Conductor {
         outgoing: (record, files) => deliveries.add(record, files),
       })
     } catch (error) {
-      log.error({ run_id, code: error instanceof AppError ? error.code : 'internal' }, 'a run broke off')
+      log.error({ run_id, err: error }, 'a run broke off')
       run.log.say('error', 'The run broke off.', { cause: 'internal' })
       run.log.close()
       await run
         .change(this.#brokenOff(run.record))
-        .catch(() => log.error({ run_id }, 'the end of a run could not be stored'))
+        .catch(err => log.error({ run_id, err }, 'the end of a run could not be stored'))
     } finally {
       clearInterval(telling)
       release()

@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { InputOf, MethodName, OutputOf } from '../../src/contract/index.ts'
 import { type Host, openHost } from '../../src/host/host.ts'
+import { State } from '../../src/state/index.ts'
 import { type Person, TestServer } from '../sync/server.ts'
 
 let server: TestServer
@@ -25,9 +26,11 @@ afterAll(async () => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
 })
 
-const hostOf = async (person: Person): Promise<Host> => {
-  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
-  folders.push(folder)
+const hostOf = async (
+  person: Person,
+  folder = mkdtempSync(join(tmpdir(), 'pluto-leave-')),
+): Promise<Host> => {
+  if (!folders.includes(folder)) folders.push(folder)
   const host = await openHost({
     folder,
     server: server.server.url,
@@ -109,4 +112,37 @@ it('[LEAVE2] a workspace that is gone for its owner stays on the owner’s machi
   await call(host, 'workspace.list', {})
   expect(await names(host)).toEqual(['ours'])
   expect(await call(host, 'local_draft.list', {})).toEqual({ drafts: [] })
+})
+
+it('[LEAVE3] unsent work that cannot be read stays, with its workspace, when the others go', async () => {
+  const workspace = await server.workspace(ada)
+  await server.join(workspace, ada, bob, 'editor')
+  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
+  const first = await hostOf(bob, folder)
+  await call(first, 'workspace.list', {})
+  await call(first, 'workspace.select', { workspace_id: workspace })
+  await call(first, 'sync.pause', { paused: true })
+  const made = await call(first, 'pipeline.import', { files: files('broken', 'select 1 as a\n') })
+  if (made.state !== 'imported') throw new Error('not imported')
+  await call(first, 'pipeline.import', { files: files('whole', 'select 2 as a\n') })
+  hosts.splice(hosts.indexOf(first), 1)
+  await first.close()
+  const state = await State.open(folder)
+  const { pipeline_id } = made.pipeline
+  await state.write(tx =>
+    tx.run("update changes set bytes = encode('broken') where document_id = $1", pipeline_id),
+  )
+  await state.close()
+
+  const host = await hostOf(bob, folder)
+  await remove(workspace, ada, bob.email)
+  await call(host, 'sync.pause', { paused: false })
+  const listed = async () => (await call(host, 'workspace.list', {})).workspaces.map(one => one.workspace_id)
+  expect(await listed()).toContain(workspace)
+  expect(await names(host)).toEqual(['broken'])
+  const { drafts } = await call(host, 'local_draft.list', {})
+  expect(drafts.map(draft => draft.title)).toEqual(['whole'])
+  for (const { draft_id } of drafts) await call(host, 'local_draft.discard', { draft_id })
+  expect(await listed()).toContain(workspace)
+  expect(await names(host)).toEqual(['broken'])
 })
