@@ -13,17 +13,22 @@ export interface StoredChange {
  * Decodes changes from a view of this machine and checks what can be checked without trying them: limits, that they decode,
  * that everything they depend on is in the document or before them, that their place in the history is the one that an
  * honest view gives them, and that they hold no mark (the product has none, and a misplaced one never loads again). Changes
- * that are there already are left out.
+ * that are there already are left out. `checked` holds what was checked on the same state before: changes may build on that.
  *
  * The server is the judge of what may enter the log; this check keeps a broken view from spoiling its own machine.
  */
-export function decodeLocal(doc: A.Doc<unknown>, changes: readonly Uint8Array[]): StoredChange[] {
+export function decodeLocal(
+  doc: A.Doc<unknown>,
+  changes: readonly Uint8Array[],
+  checked: Checked = new Checked(doc),
+): StoredChange[] {
   const fresh: StoredChange[] = []
-  const known = new Map<string, Place>()
+  const own = new Map<string, Place>()
+  const placeOf = (hash: string): Place | undefined => own.get(hash) ?? checked.placeOf(hash)
   for (const bytes of changes) {
     const change = decode(bytes)
-    if (known.has(change.hash) || A.hasHeads(doc, [change.hash])) continue
-    const missing = change.deps.filter(dep => !known.has(dep) && !A.hasHeads(doc, [dep]))
+    if (placeOf(change.hash) || A.hasHeads(doc, [change.hash])) continue
+    const missing = change.deps.filter(dep => !placeOf(dep) && !A.hasHeads(doc, [dep]))
     if (missing.length > 0)
       throw new AppError(
         'change.missing_deps',
@@ -33,17 +38,18 @@ export function decodeLocal(doc: A.Doc<unknown>, changes: readonly Uint8Array[])
           details: { hash: change.hash, missing },
         },
       )
-    const place = placeOf(doc, known, change)
+    const place = checked.placeAfter(change.deps, placeOf)
     if (change.startOp !== place.startOp)
       throw new AppError(
         'change.invalid',
         'The change does not number its operations from where its past ends.',
       )
-    if (A.getChangesMetaSince(doc, [...place.past]).some(other => other.actor === change.actor))
+    if (checked.writesBeside(change.actor, place.past))
       throw new AppError('change.invalid', 'The change leaves out what its own actor wrote before.')
-    known.set(change.hash, { startOp: change.startOp + change.operations, past: place.past })
+    own.set(change.hash, { startOp: change.startOp + change.operations, past: place.past })
     fresh.push({ hash: change.hash, deps: change.deps, bytes })
   }
+  checked.add(own)
   return fresh
 }
 
@@ -51,31 +57,67 @@ export function decodeLocal(doc: A.Doc<unknown>, changes: readonly Uint8Array[])
 interface Place {
   /** One above the greatest operation of its past. */
   readonly startOp: number
-  /** Changes of the document whose past, with themselves, is what it includes. */
-  readonly past: ReadonlySet<string>
+  /** Hashes of the document whose past, with themselves, is what it includes; sorted. */
+  readonly past: string
 }
 
-function placeOf(
-  doc: A.Doc<unknown>,
-  known: ReadonlyMap<string, Place>,
-  { deps }: { readonly deps: readonly string[] },
-): Place {
-  let startOp = 1
-  const past = new Set<string>()
-  for (const dep of deps) {
-    const before = known.get(dep)
-    if (before) {
-      startOp = Math.max(startOp, before.startOp)
-      for (const hash of before.past) past.add(hash)
-      continue
-    }
-    past.add(dep)
-    // Each change starts above all of its own past, so the direct dependencies say it all.
-    const change = A.inspectChange(doc, dep)
-    if (change) startOp = Math.max(startOp, change.startOp + change.ops.length)
+/**
+ * What was checked on one state of a document, so that changes which come together ask it once for what they share: the document
+ * answers in the time of all that was written beside them, which for two long branches is each change times each.
+ */
+export class Checked {
+  readonly #doc: A.Doc<unknown>
+  readonly #places = new Map<string, Place>()
+  readonly #ends = new Map<string, number>()
+  readonly #beside = new Map<string, ReadonlySet<string>>()
+
+  constructor(doc: A.Doc<unknown>) {
+    this.#doc = doc
   }
-  return { startOp, past }
+
+  /** The place behind a change that was checked here and is not in the document yet. */
+  placeOf(hash: string): Place | undefined {
+    return this.#places.get(hash)
+  }
+
+  add(places: ReadonlyMap<string, Place>): void {
+    for (const [hash, place] of places) this.#places.set(hash, place)
+  }
+
+  placeAfter(deps: readonly string[], placeOf: (hash: string) => Place | undefined): Place {
+    let startOp = 1
+    const pasts = new Set<string>()
+    for (const dep of deps) {
+      const before = placeOf(dep)
+      // Each change starts above all of its own past, so the direct dependencies say it all.
+      startOp = Math.max(startOp, before?.startOp ?? this.#endOf(dep))
+      pasts.add(before?.past ?? dep)
+    }
+    const [only] = pasts
+    if (pasts.size === 1 && only !== undefined) return { startOp, past: only }
+    return { startOp, past: [...new Set([...pasts].flatMap(split))].sort().join() }
+  }
+
+  /** Has the actor written anything in the document that is not in this past? */
+  writesBeside(actor: string, past: string): boolean {
+    const known = this.#beside.get(past)
+    if (known) return known.has(actor)
+    const actors = new Set(A.getChangesMetaSince(this.#doc, split(past)).map(other => other.actor))
+    this.#beside.set(past, actors)
+    return actors.has(actor)
+  }
+
+  #endOf(hash: string): number {
+    const known = this.#ends.get(hash)
+    if (known !== undefined) return known
+    const change = A.inspectChange(this.#doc, hash)
+    const end = change ? change.startOp + change.ops.length : 1
+    this.#ends.set(hash, end)
+    return end
+  }
 }
+
+const split = (past: string): string[] => (past === '' ? [] : past.split(','))
 
 interface LocalChange {
   readonly hash: string

@@ -15,7 +15,7 @@ import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem, type Subject } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
 import type { State, Statements } from '../state/index.ts'
-import { applyTried, decodeLocal, describeChanges, type StoredChange } from './admit.ts'
+import { applyTried, Checked, decodeLocal, describeChanges, type StoredChange } from './admit.ts'
 import {
   type LocalDraft,
   type LocalDraftEntry,
@@ -87,6 +87,14 @@ interface Rows {
   failed(error: AppError): void
 }
 
+/** An append that waits for its turn. */
+interface Asked {
+  readonly changes: readonly Uint8Array[]
+  readonly origin: string
+  resolve(answer: { heads: string[] }): void
+  reject(error: unknown): void
+}
+
 interface Entry {
   doc: Doc
   readonly documentId: string
@@ -127,6 +135,8 @@ export class Documents {
   readonly #listeners = new Set<(event: DocumentEvent) => void>()
   /** Thrown out of memory with writes on their way: to be loaded only after these. */
   readonly #unsettled = new Set<string>()
+  /** Appends by document that no application has taken yet. */
+  readonly #asked = new Map<string, Asked[]>()
   #nextOrd = 1
   #live: (workspaceId: string) => boolean = () => false
   #author: () => string | null = () => null
@@ -328,34 +338,20 @@ export class Documents {
    * Stores changes that a view made; resolves when they are durable. What is there already is passed over. Throws
    * `change.missing_deps` (the view is behind: open again), `change.invalid`, `change.quota`.
    *
+   * Appends that wait at the same time are applied together; each is answered for itself.
+   *
    * A view that has not heard of a refusal yet goes on typing on top of the refused tail: that goes into the same local draft.
    */
-  async append(
-    documentId: string,
-    changes: readonly Uint8Array[],
-    origin: string,
-  ): Promise<{ heads: string[] }> {
-    const written = await this.#serial.run(async () => {
-      const entry = await this.#load(documentId)
-      let fresh: StoredChange[]
-      try {
-        fresh = decodeLocal(entry.doc, changes)
-      } catch (error) {
-        const draft = await this.#appendToDraft(documentId, changes, error)
-        if (draft === null) throw error
-        return { ...draft, durable: Promise.resolve(), fresh: [], upgrade: [] }
-      }
-      assertWrittenBefore(entry.doc, fresh, this.#schema.version)
-      const upgrade = fresh.length > 0 ? await this.#upgrade(entry) : NOTHING
-      if (fresh.length > 0) this.#apply(entry, fresh)
-      const heads = A.getHeads(entry.doc)
-      const stored = this.#store(entry, fresh, { local: true })
-      return { heads, durable: Promise.all([upgrade.durable, stored]), fresh, upgrade: upgrade.fresh }
-    })
-    await written.durable
-    this.#told(documentId, written.upgrade, HOST)
-    this.#told(documentId, written.fresh, origin)
-    return { heads: written.heads }
+  append(documentId: string, changes: readonly Uint8Array[], origin: string): Promise<{ heads: string[] }> {
+    const { promise, resolve, reject } = Promise.withResolvers<{ heads: string[] }>()
+    const asked = { changes, origin, resolve, reject }
+    const others = this.#asked.get(documentId)
+    if (others) others.push(asked)
+    else {
+      this.#asked.set(documentId, [asked])
+      void this.#serial.run(() => this.#appendAsked(documentId))
+    }
+    return promise
   }
 
   /** Throws `document.too_new` for a document that this program can show and sync, but neither edit, publish nor run. */
@@ -757,6 +753,66 @@ export class Documents {
   }
 
   // ---- inside ----
+
+  /**
+   * Everything that was asked to be appended to a document until now, applied together: each application costs the document's
+   * length. Should they not apply together they are tried one by one, so that the guilty one alone is refused.
+   */
+  async #appendAsked(documentId: string): Promise<void> {
+    const group = this.#asked.get(documentId) ?? []
+    this.#asked.delete(documentId)
+    if (await this.#appendTogether(documentId, group)) return
+    for (const one of group) await this.#appendTogether(documentId, [one])
+  }
+
+  /** False when one of several does not fit: nothing was done. Else each was answered, or will be when it is durable. */
+  async #appendTogether(documentId: string, group: readonly Asked[]): Promise<boolean> {
+    try {
+      const entry = await this.#load(documentId)
+      const checked = new Checked(entry.doc)
+      const taken = group.map(one => ({ ...one, fresh: decodeLocal(entry.doc, one.changes, checked) }))
+      const fresh = taken.flatMap(one => one.fresh)
+      assertWrittenBefore(entry.doc, fresh, this.#schema.version)
+      const upgrade = fresh.length > 0 ? await this.#upgrade(entry) : NOTHING
+      if (fresh.length > 0) this.#apply(entry, fresh)
+      const heads = A.getHeads(entry.doc)
+      const stored = this.#store(entry, fresh, { local: true })
+      void this.#answer(documentId, taken, upgrade, { heads, stored })
+    } catch (error) {
+      if (group.length > 1) return false
+      for (const one of group)
+        await this.#appendToDraft(documentId, one.changes, error).then(
+          draft => (draft ? one.resolve(draft) : one.reject(error)),
+          one.reject,
+        )
+    }
+    return true
+  }
+
+  /** Tells views of what was appended, and then those who asked, once it is durable. */
+  async #answer(
+    documentId: string,
+    taken: readonly (Asked & { readonly fresh: readonly StoredChange[] })[],
+    upgrade: { readonly durable: Promise<void>; readonly fresh: readonly StoredChange[] },
+    { heads, stored }: { readonly heads: string[]; readonly stored: Promise<void> },
+  ): Promise<void> {
+    try {
+      await Promise.all([upgrade.durable, stored])
+      this.#told(documentId, upgrade.fresh, HOST)
+      for (let from = 0, to = 0; from < taken.length; from = to) {
+        const origin = taken[from]?.origin ?? HOST
+        while (taken[to]?.origin === origin) to++
+        this.#told(
+          documentId,
+          taken.slice(from, to).flatMap(one => one.fresh),
+          origin,
+        )
+      }
+      for (const one of taken) one.resolve({ heads })
+    } catch (error) {
+      for (const one of taken) one.reject(error)
+    }
+  }
 
   async #takeIn(
     workspaceId: string,
