@@ -3,7 +3,8 @@ import { createReadStream, createWriteStream, type ReadStream, type WriteStream 
 import type { Writable } from 'node:stream'
 import { AppError, EXIT } from '@pluto-duck/crdt-model/errors'
 import { type Command, InvalidArgumentError } from 'commander'
-import { readConfig } from '../src/config/index.ts'
+import type { StoredFiles } from '../src/artifacts/index.ts'
+import { type Config, readConfig } from '../src/config/index.ts'
 import type { ServerDatabase } from '../src/database/index.ts'
 import type { Finding, VerifyReport } from '../src/integrity/index.ts'
 
@@ -16,7 +17,7 @@ const uuid = (text: string): string => {
 
 /** The database of the settings; beside a running server the embedded one that this has started. */
 const withDatabase = async <T>(
-  work: (database: ServerDatabase) => Promise<T>,
+  work: (database: ServerDatabase, config: Config) => Promise<T>,
   schema: 'current' | 'empty' = 'current',
 ): Promise<T> => {
   const config = readConfig(process.env)
@@ -25,11 +26,14 @@ const withDatabase = async <T>(
   const database = await createDatabase({ databaseUrl, dataDir: config.dataDir })
   try {
     if (schema === 'current') await assertSchema(database.db)
-    return await work(database)
+    return await work(database, config)
   } finally {
     await database.close()
   }
 }
+
+const filesOf = async (config: Config): Promise<StoredFiles> =>
+  (await import('../src/artifacts/index.ts')).storedFiles(config)
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`)
 
@@ -41,9 +45,9 @@ export const printReport = (report: VerifyReport, json: boolean): void => {
     console.log(JSON.stringify(report))
     return
   }
-  const { workspaces, documents, changes, bytes, versions, audit_rows } = report
+  const { workspaces, documents, changes, bytes, versions, audit_rows, artifacts } = report
   console.log(
-    `Rebuilt ${documents} documents of ${workspaces} workspaces from ${changes} changes (${bytes} bytes), ${versions} versions; ${audit_rows} rows of the audit.`,
+    `Rebuilt ${documents} documents of ${workspaces} workspaces from ${changes} changes (${bytes} bytes), ${versions} versions; ${audit_rows} rows of the audit${artifacts > 0 ? `, ${artifacts} files` : ''}.`,
   )
   console.log(
     report.open === 0
@@ -61,13 +65,15 @@ export const addIntegrityCommands = (program: Command, fail: (thrown: unknown) =
     .description('rebuild everything from the log and compare; exit code 1 when something does not agree')
     .option('--workspace <id>', 'only this workspace', uuid)
     .option('--repair', 'make wrong snapshots and records of documents again from the log')
+    .option('--artifacts', 'ask the storage for every file of a run as well')
     .option('--json', 'print the report as JSON')
-    .action((options: { workspace?: string; repair?: boolean; json?: boolean }) =>
-      withDatabase(async ({ db }) => {
+    .action((options: { workspace?: string; repair?: boolean; artifacts?: boolean; json?: boolean }) =>
+      withDatabase(async ({ db }, config) => {
         const { verify } = await import('../src/integrity/index.ts')
-        const { workspace, repair = false, json = false } = options
+        const { workspace, repair = false, artifacts = false, json = false } = options
         const report = await verify(db, {
           ...(workspace === undefined ? {} : { workspaceId: workspace }),
+          ...(artifacts ? { files: await filesOf(config) } : {}),
           repair,
           onProgress: say,
           onFinding: found => say(describe(found)),
@@ -90,7 +96,9 @@ export const addIntegrityCommands = (program: Command, fail: (thrown: unknown) =
     .option('--reason <text>', 'for the audit and for the people; never the secret itself')
     .option('--yes', 'do it; it cannot be undone')
     .option('--json', 'print what is (or would be) removed as JSON')
-    .action((options: PurgeOptions) => withDatabase(database => purge(database, options)).catch(fail))
+    .action((options: PurgeOptions) =>
+      withDatabase((database, config) => purge(database, config, options)).catch(fail),
+    )
 
   program
     .command('backup')
@@ -155,6 +163,7 @@ const usage = (message: string): AppError =>
 
 const purge = async (
   { db, url }: ServerDatabase,
+  config: Config,
   { document, change = [], workspace, reason, yes = false, json = false }: PurgeOptions,
 ): Promise<void> => {
   if ((document === undefined) === (workspace === undefined))
@@ -175,7 +184,9 @@ const purge = async (
   const done =
     document !== undefined
       ? await (yes ? purgeDocument(parts, document, change, why) : planPurge(db, document, change))
-      : await (yes ? purgeWorkspace(parts, workspace!, why) : planWorkspacePurge(db, workspace!))
+      : await (yes
+          ? purgeWorkspace({ ...parts, files: await filesOf(config) }, workspace!, why)
+          : planWorkspacePurge(db, workspace!))
   if (yes) {
     say('Removed. Writing the tables anew, so that nothing is left in dead rows…')
     await rewriteTables(db)
@@ -188,7 +199,7 @@ const purge = async (
       )
   say(
     yes
-      ? 'Devices follow when they sync next. Not reached: backups and archived WAL made before, files of runs and exports on machines, artifacts. If it was a password, change it.'
+      ? `Devices follow when they sync next. Not reached: backups and archived WAL made before, files of runs and exports on machines${workspace === undefined ? ', artifacts' : ''}. If it was a password, change it.`
       : 'Nothing was changed. Say --yes and a --reason to do it; it cannot be undone.',
   )
 }

@@ -1,9 +1,20 @@
 import * as Automerge from '@automerge/automerge'
 import { createPipeline, type PipelineInit } from '@pluto-duck/crdt-model'
-import { newId, type Role } from '@pluto-duck/crdt-model/protocol'
+import {
+  appendVerdict,
+  CBOR_SEQUENCE,
+  type DocumentKind,
+  decodeSequence,
+  encodeSequence,
+  HEADER,
+  newId,
+  type Role,
+  type Subject,
+} from '@pluto-duck/crdt-model/protocol'
 import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import pg from 'pg'
 import { pino } from 'pino'
+import type { z } from 'zod'
 import type { Clock } from '../src/app/index.ts'
 import { type Config, type RunningServer, readConfig, startServer } from '../src/index.ts'
 
@@ -26,6 +37,7 @@ export class TestServer {
   readonly config: Config
   readonly sql: pg.Pool
   readonly logged: string[]
+  private readonly devices = new Map<string, string>()
 
   private constructor(
     server: RunningServer,
@@ -104,6 +116,40 @@ export class TestServer {
       body: { invitation_id: newId(), email: who.email, role },
     })
     await this.call('POST', '/v1/invitations/accept', { as: who, body: { token: invited.body.token } })
+  }
+
+  /** Appends by HTTP, as a device does: each person has one. */
+  async push(
+    workspaceId: string,
+    who: Person,
+    documentId: string,
+    changes: readonly Uint8Array[],
+    of: { kind?: DocumentKind; subject?: Subject; base?: string } = {},
+  ): Promise<z.output<typeof appendVerdict>[]> {
+    const device = this.deviceOf(who)
+    const { kind = 'pipeline', subject = null, base = null } = of
+    const response = await fetch(`${this.server.url}/v1/workspaces/${workspaceId}/changes`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${who.token}`,
+        'content-type': CBOR_SEQUENCE,
+        [HEADER.device]: device,
+      },
+      body: Buffer.from(
+        encodeSequence([
+          { v: 1, device_id: device, live: true },
+          ...changes.map(bytes => ({ document_id: documentId, kind, subject, base, bytes })),
+        ]),
+      ),
+    })
+    const items = decodeSequence(new Uint8Array(await response.arrayBuffer()))
+    return items.slice(0, -1).map(item => appendVerdict.parse(item))
+  }
+
+  deviceOf(who: Person): string {
+    const device = this.devices.get(who.id) ?? newId()
+    this.devices.set(who.id, device)
+    return device
   }
 
   /** Writes a document's changes into the log as `changes/` does once they are admitted. */

@@ -1,6 +1,6 @@
 import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -13,6 +13,7 @@ import {
   attachment,
   PRESIGN_SECONDS,
   type Presigned,
+  type StoredFiles,
   type StoredObject,
 } from './store.ts'
 
@@ -109,20 +110,35 @@ export const createFolderStore = (options: FolderStoreOptions): { store: Artifac
         const { url, expires } = address('GET', object, name, seconds)
         return { method: 'GET', url, headers: {}, expires_at: new Date(expires * 1000).toISOString() }
       },
-      async size(path): Promise<number | null> {
-        const found = await stat(join(dir, path)).catch(absent)
-        return found?.size ?? null
-      },
-      async ping(): Promise<void> {
-        try {
-          await mkdir(dir, { recursive: true })
-        } catch (cause) {
-          throw new AppError('storage.unavailable', 'The folder of artifacts cannot be written.', { cause })
-        }
-      },
+      ...folderFiles(dir),
     },
   }
 }
+
+/** The files of a folder store, for programs that give no addresses. */
+export const folderFiles = (dir: string): StoredFiles => ({
+  async size(path): Promise<number | null> {
+    const found = await stat(join(dir, path)).catch(absent)
+    return found?.size ?? null
+  },
+  async removeAll(prefix): Promise<number> {
+    if (!KEY.test(prefix)) throw new AppError('internal', 'Not a prefix of the store.')
+    const folder = join(dir, prefix)
+    const there = await readdir(folder, { recursive: true, withFileTypes: true }).catch(absent)
+    if (there === null) return 0
+    await rm(folder, { recursive: true }).catch(cause => {
+      throw new AppError('storage.unavailable', 'The folder of artifacts cannot be written.', { cause })
+    })
+    return there.filter(one => one.isFile()).length
+  },
+  async ping(): Promise<void> {
+    try {
+      await mkdir(dir, { recursive: true })
+    } catch (cause) {
+      throw new AppError('storage.unavailable', 'The folder of artifacts cannot be written.', { cause })
+    }
+  },
+})
 
 const forged = (): AppError =>
   new AppError('storage.signature', 'This address was not given by the server like that.')

@@ -4,12 +4,13 @@ import { type Artifact, type BodyOf, runRoutes } from '@pluto-duck/crdt-model/pr
 import type { Selectable } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
 import { created, type Feature, implement } from '../app/implement.ts'
+import type { Config } from '../config/index.ts'
 import { transact } from '../database/index.ts'
 import { lockRun } from '../runs/index.ts'
 import { idTaken } from '../workspaces/index.ts'
-import { createFolderStore } from './folder-store.ts'
+import { createFolderStore, folderFiles } from './folder-store.ts'
 import { createS3Store } from './s3-store.ts'
-import type { ArtifactStore, StoredObject } from './store.ts'
+import { type ArtifactStore, keyOf, type StoredFiles, type StoredObject } from './store.ts'
 import type { ArtifactTables } from './tables.ts'
 
 type Row = Selectable<ArtifactTables['artifacts']>
@@ -21,9 +22,8 @@ const asArtifact = ({ id, workspace_id: _, created_at, ...row }: Row): Artifact 
   created_at: created_at.toISOString(),
 })
 
-/** The hash is part of the key: an address that was signed for one content can never replace another. */
 const objectOf = (workspaceId: string, runId: string, upload: Upload): StoredObject => ({
-  key: `${workspaceId}/${runId}/${upload.artifact_id}-${upload.sha256}`,
+  key: keyOf({ workspaceId, runId, artifactId: upload.artifact_id, sha256: upload.sha256 }),
   bytes: upload.bytes,
   sha256: upload.sha256,
   contentType: upload.content_type,
@@ -37,6 +37,12 @@ const isSame = (row: Row, runId: string, upload: Upload): boolean =>
   row.bytes === upload.bytes &&
   row.sha256 === upload.sha256
 
+const folderOf = (config: Config): string => join(config.dataDir, 'artifacts')
+
+/** The storage of the settings, for commands beside the server. */
+export const storedFiles = (config: Config): StoredFiles =>
+  config.s3 === null ? folderFiles(folderOf(config)) : createS3Store(config.s3)
+
 export interface ArtifactsFeature extends Feature {
   /** For `/readyz`. */
   readonly ping: () => Promise<void>
@@ -48,7 +54,7 @@ export const artifactsFeature = (ctx: ServerContext): ArtifactsFeature => {
   const folder =
     config.s3 === null
       ? createFolderStore({
-          dir: join(config.dataDir, 'artifacts'),
+          dir: folderOf(config),
           publicUrl: ctx.publicUrl,
           secret: ctx.secret,
           clock: ctx.clock,
@@ -143,3 +149,5 @@ export const artifactsFeature = (ctx: ServerContext): ArtifactsFeature => {
     ],
   }
 }
+
+export { keyOf, type StoredFiles } from './store.ts'

@@ -1,7 +1,9 @@
 import {
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
+  ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
   type S3ClientConfig,
@@ -63,6 +65,21 @@ export const createS3Store = (settings: S3Settings): ArtifactStore => {
         return head.ContentLength ?? null
       } catch (error) {
         if (statusOf(error) === 404) return null
+        throw unavailable(error)
+      }
+    },
+
+    async removeAll(prefix: string): Promise<number> {
+      let removed = 0
+      try {
+        // One by one: not every service knows the request that names many.
+        for (;;) {
+          const { Contents = [] } = await own.send(new ListObjectsV2Command({ Bucket, Prefix: `${prefix}/` }))
+          if (Contents.length === 0) return removed
+          for (const { Key } of Contents) await own.send(new DeleteObjectCommand({ Bucket, Key }))
+          removed += Contents.length
+        }
+      } catch (error) {
         throw unavailable(error)
       }
     },

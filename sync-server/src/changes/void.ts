@@ -50,7 +50,7 @@ export async function appendVoid(tx: Executor, voiding: Voiding): Promise<Voided
   await openCounter(tx, workspaceId)
   const after = await lockSeq(tx, workspaceId)
   const documents = await ownChanges(tx, workspaceId, documentId)
-  const inOrder = [...documents.values()].flatMap(one => one)
+  const inOrder = [...documents.values()].flat()
   // What a draft builds on is in its base's log, and a base's merged changes may be in a draft's.
   const voided = voidedBy(voiding.hashes, inOrder)
   const hit = [...documents].flatMap(([id, own]) => (own.some(one => voided.has(one.hash)) ? [id] : []))

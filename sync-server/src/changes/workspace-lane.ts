@@ -221,6 +221,11 @@ export class WorkspaceLane {
       known.filter(one => !seqs.has(keyOf(one.documentId, one.hash))),
     ))
       seqs.set(key, seq)
+    // Known to this process, and not in the log any more: another one took it out.
+    if (known.some(one => !seqs.has(keyOf(one.documentId, one.hash)))) {
+      this.queue.heard(await readCounter(db, this.workspaceId))
+      throw new Moved()
+    }
     return checked.outcomes.map(all =>
       all.map(
         (one): Verdict =>

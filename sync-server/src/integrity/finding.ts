@@ -12,6 +12,13 @@ const NEXT = {
   'change.behind': 'Mend the changes named before it; this one depends on them.',
   'change.actor':
     'Somebody wrote to the database beside the server. Look at the audit, and at who may connect to it.',
+  'void.damaged': 'Restore the last backup whose verify was clean into an empty database.',
+  'void.undone':
+    'Somebody wrote to the database beside the server: devices have dropped a change that counts here. Restore the last backup whose verify was clean.',
+  'void.missing':
+    'Somebody wrote to the database beside the server: devices have a change that does not count here. Restore the last backup whose verify was clean.',
+  'artifact.missing': 'Put the file back from the copy of the folder or bucket.',
+  'artifact.length': 'Put the file back from the copy of the folder or bucket.',
   'document.unloadable':
     'Start the server: it excludes the guilty change at the next snapshot and gives its author the content back.',
   'document.heads': 'Run verify --repair: the record of the document is made again from its changes.',
@@ -34,7 +41,7 @@ export type FindingCode = keyof typeof NEXT
 export interface Finding {
   readonly code: FindingCode
   readonly workspace_id: string
-  /** What it is about: `change`, `document`, `snapshot`, `version`, `audit` or `log`, and its id or number. */
+  /** What it is about: `change`, `document`, `snapshot`, `version`, `artifact`, `audit`, `record` or `log`, and its id or number. */
   readonly object: string
   readonly message: string
   readonly next: string

@@ -13,6 +13,7 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import { type Kysely, sql, type Transaction } from 'kysely'
 import type { Clock } from '../app/context.ts'
 import type { EventBus } from '../app/event-bus.ts'
+import type { StoredFiles } from '../artifacts/index.ts'
 import type { Audit } from '../audit/index.ts'
 import { decodeChangeBytes } from '../changes/admission/decode.ts'
 import type { Executor } from '../changes/store.ts'
@@ -40,6 +41,8 @@ export interface PurgePlan {
   readonly new_version: number | null
   /** Drafts that end with the history that they build on. */
   readonly drafts: readonly string[]
+  /** Comments on the pipeline and on its runs: they may quote what is purged, and are purged by themselves. */
+  readonly comments: readonly string[]
   /** What is taken out of the text that stays: the effect of these changes. */
   readonly reverted: readonly string[]
 }
@@ -118,6 +121,7 @@ export async function purgeDocument(
     await sql`select purge_versions(${workspaceId}::uuid, ${documentId}::uuid, ${[...plan.versions]}::integer[])`.execute(
       tx,
     )
+    await purgeReviews(tx, workspaceId, plan.drafts)
     if (prepared.version) await insertVersion(tx, prepared, clock.now())
     await bus.publish(workspaceId, { type: 'changes', from: done.after, to: done.seq, items: null }, tx)
     if (plan.new_version !== null)
@@ -162,10 +166,17 @@ async function prepare(
   const versions = await sql<VersionRow>`
     select number, content_hash, definition from versions where pipeline_id = ${documentId} and not purged
     order by number`.execute(db)
+  // The first change of comments is the same for everybody and says nothing.
+  const comments = await sql<{ id: string }>`
+    select d.id from documents d where d.workspace_id = ${workspaceId} and d.kind = 'comments'
+      and (d.subject_id = ${documentId} or d.subject_id in (select id from runs where pipeline_id = ${documentId}))
+      and (select count(*) from changes c where c.workspace_id = d.workspace_id and c.document_id = d.id) > 1
+    order by d.id`.execute(db)
   const plan = {
     workspace_id: workspaceId,
     document_id: documentId,
     kind: document.kind,
+    comments: comments.rows.map(row => row.id),
     changes: log.length + (ownOfDrafts.rows[0]?.n ?? 0),
     drafts: drafts.rows.map(row => row.id),
     reverted: guilty,
@@ -179,7 +190,7 @@ async function prepare(
       .map(change => change.hash)
     if (first.length === 0) throw new AppError('document.not_found', 'There are no comments.')
     return {
-      plan: { ...plan, changes: log.length - roots.length, versions: [], new_version: null },
+      plan: { ...plan, changes: log.length - roots.length, comments: [], versions: [], new_version: null },
       roots: first,
       next: [],
       title: '',
@@ -284,6 +295,18 @@ async function cleaner(
   }
 }
 
+/** What people wrote about drafts. The audit's row has to be there. */
+async function purgeReviews(tx: Executor, workspaceId: string, drafts: readonly string[]): Promise<void> {
+  const ids = [...drafts]
+  await sql`
+    update draft_reviews set message = '' where workspace_id = ${workspaceId} and draft_id = any (${ids}::uuid[])
+      and message <> ''`.execute(tx)
+  await sql`
+    update drafts set message = '' where workspace_id = ${workspaceId} and id = any (${ids}::uuid[])`.execute(
+    tx,
+  )
+}
+
 async function insertVersion(
   tx: Transaction<Database>,
   { plan, version }: Prepared,
@@ -310,6 +333,8 @@ export interface WorkspacePurge {
   readonly changes: number
   readonly versions: number
   readonly members: number
+  /** Files in the storage that runs have listed. */
+  readonly artifacts: number
 }
 
 /** What a purge of the workspace would remove. */
@@ -319,17 +344,29 @@ export async function planWorkspacePurge(db: Executor, workspaceId: string): Pro
       (select count(*)::int from documents where workspace_id = w.id) as documents,
       (select count(*)::int from changes where workspace_id = w.id) as changes,
       (select count(*)::int from versions where workspace_id = w.id and not purged) as versions,
-      (select count(*)::int from members where workspace_id = w.id) as members
+      (select count(*)::int from members where workspace_id = w.id) as members,
+      (select count(*)::int from artifacts where workspace_id = w.id) as artifacts
     from workspaces w where w.id = ${workspaceId}`.execute(db)
   if (!rows[0]) throw new AppError('workspace.not_found', 'There is no such workspace.')
   return rows[0]
 }
 
 /**
- * Removes a workspace: the bytes of every change, the content of every version, logs and manifests of runs, its name, invitations and
- * members. What stays is its id, hashes, the index of artifacts and the audit.
+ * Removes a workspace: the bytes of every change, the content of every version, what was said about drafts, logs and manifests of
+ * runs, all names, invitations and members; then its files in the storage. What stays are ids, numbers, hashes, times and the
+ * audit. When the storage does not answer, the same call again removes what is left there.
  */
 export async function purgeWorkspace(
+  parts: PurgeParts & { readonly files: StoredFiles },
+  workspaceId: string,
+  reason: string,
+): Promise<WorkspacePurge> {
+  const plan = await eraseWorkspace(parts, workspaceId, reason)
+  await parts.files.removeAll(workspaceId)
+  return plan
+}
+
+async function eraseWorkspace(
   { db, audit, clock }: PurgeParts,
   workspaceId: string,
   reason: string,
@@ -344,8 +381,8 @@ export async function purgeWorkspace(
       objectId: workspaceId,
       details: { reason, ...plan },
     })
-    const { rows: documents } = await sql<{ id: string }>`
-      select id from documents where workspace_id = ${workspaceId} order by base nulls last, id desc`.execute(
+    const { rows: documents } = await sql<{ id: string; is_draft: boolean }>`
+      select id, base is not null as is_draft from documents where workspace_id = ${workspaceId} order by base nulls last, id desc`.execute(
       tx,
     )
     for (const { id } of documents) {
@@ -361,6 +398,11 @@ export async function purgeWorkspace(
         record: async () => {},
       })
     }
+    // What was taken out before, and kept its bytes then.
+    await sql`
+      select void_changes(${workspaceId}::uuid, document_id, array_agg(hash), 0, true) from log_records
+      where workspace_id = ${workspaceId} and record = 'change' and void_seq is not null and octet_length(bytes) > 0
+      group by document_id`.execute(tx)
     const { rows: pipelines } = await sql<{ pipeline_id: string; numbers: number[] }>`
       select pipeline_id, array_agg(number) as numbers from versions
       where workspace_id = ${workspaceId} and not purged group by pipeline_id`.execute(tx)
@@ -372,7 +414,15 @@ export async function purgeWorkspace(
       delete from run_log_chunks where run_id in (select id from runs where workspace_id = ${workspaceId})`.execute(
       tx,
     )
-    await sql`update runs set manifest = null where workspace_id = ${workspaceId}`.execute(tx)
+    await purgeReviews(
+      tx,
+      workspaceId,
+      documents.filter(one => one.is_draft).map(one => one.id),
+    )
+    await sql`update runs set manifest = null, failed_step = null where workspace_id = ${workspaceId}`.execute(
+      tx,
+    )
+    await sql`update artifacts set name = '' where workspace_id = ${workspaceId}`.execute(tx)
     await sql`update schedules set enabled = false where workspace_id = ${workspaceId}`.execute(tx)
     for (const table of ['invitations', 'members', 'snapshot_pages'])
       await sql`delete from ${sql.table(table)} where workspace_id = ${workspaceId}`.execute(tx)
@@ -388,8 +438,13 @@ export async function rewriteTables(db: Executor): Promise<void> {
     'documents',
     'versions',
     'snapshot_pages',
+    'drafts',
+    'draft_reviews',
     'run_log_chunks',
     'runs',
+    'artifacts',
+    'invitations',
+    'members',
     'workspaces',
   ])
     await sql`vacuum (full) ${sql.table(table)}`.execute(db)

@@ -1,16 +1,21 @@
 import { type Kysely, sql } from 'kysely'
+import type { StoredFiles } from '../artifacts/index.ts'
 import type { Executor } from '../changes/store.ts'
 import type { Database } from '../database/index.ts'
 import { verifyAudit } from './audit-chain.ts'
 import { type Finding, finding } from './finding.ts'
 import { Replayer } from './replay.ts'
+import { verifyArtifacts } from './verify-artifacts.ts'
 import { type DocumentRecord, type Rebuilt, verifyDocument } from './verify-document.ts'
+import { verifyVoids } from './verify-voids.ts'
 
 export interface VerifyOptions {
   /** Default: every workspace. */
   readonly workspaceId?: string
   /** Makes wrong snapshots and records of documents again from the log. Default false: nothing is written. */
   readonly repair?: boolean
+  /** Given, it is asked for every file that runs have listed. */
+  readonly files?: StoredFiles
   readonly onProgress?: (text: string) => void
   readonly onFinding?: (found: Finding) => void
 }
@@ -23,6 +28,8 @@ export interface VerifyReport {
   readonly bytes: number
   readonly versions: number
   readonly audit_rows: number
+  /** Files that the storage was asked for. */
+  readonly artifacts: number
   readonly findings: readonly Finding[]
   /** Findings that stand after this run. */
   readonly open: number
@@ -38,8 +45,16 @@ const PROGRESS_MS = 1_000
  * Each workspace is read as of one moment, so it may run beside a working server. It holds one document at a time.
  */
 export async function verify(db: Kysely<Database>, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const { workspaceId, repair = false, onProgress = () => {}, onFinding = () => {} } = options
-  const report = { workspaces: 0, documents: 0, changes: 0, bytes: 0, versions: 0, audit_rows: 0 }
+  const { workspaceId, repair = false, files, onProgress = () => {}, onFinding = () => {} } = options
+  const report = {
+    workspaces: 0,
+    documents: 0,
+    changes: 0,
+    bytes: 0,
+    versions: 0,
+    audit_rows: 0,
+    artifacts: 0,
+  }
   const findings: Finding[] = []
   const replayer = new Replayer()
   const keep = (found: Finding): void => {
@@ -55,6 +70,7 @@ export async function verify(db: Kysely<Database>, options: VerifyOptions = {}):
         .setAccessMode('read only')
         .execute(async tx => {
           for (const found of await verifyNumbers(tx, id)) keep(found)
+          for (const found of await verifyVoids(tx, id)) keep(found)
           let told = performance.now()
           for await (const record of records(tx, id)) {
             const rebuilt = await verifyDocument(tx, replayer, id, record, repair)
@@ -74,6 +90,12 @@ export async function verify(db: Kysely<Database>, options: VerifyOptions = {}):
           report.audit_rows += audit.rows
           for (const found of audit.findings) keep(found)
         })
+    }
+    if (files) {
+      onProgress('asking the storage for the files of runs')
+      const asked = await verifyArtifacts(db, files, workspaceId ?? null)
+      report.artifacts = asked.artifacts
+      for (const found of asked.findings) keep(found)
     }
   } finally {
     await replayer.close()

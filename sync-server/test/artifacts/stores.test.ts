@@ -161,6 +161,19 @@ const suite = (name: string, open: () => Promise<Place>): void => {
       expect(await place.store.size(empty.key)).toBe(0)
     })
 
+    it('[ART11] removes what is under a prefix, and nothing beside it', async () => {
+      const at = (key: string): StoredObject => ({ ...object(content), key })
+      const [a, b, beside] = [at('gone/run/a'), at('gone/other/b'), at('gone-not/run/c')]
+      for (const one of [a, b, beside]) await send(await place.store.presignPut(one), content)
+      expect(await place.store.removeAll('gone')).toBe(2)
+      expect(await Promise.all([a, b, beside].map(one => place.store.size(one.key)))).toEqual([
+        null,
+        null,
+        content.length,
+      ])
+      expect(await place.store.removeAll('gone')).toBe(0)
+    })
+
     it('answers whether it is there', async () => {
       await expect(place.store.ping()).resolves.toBeUndefined()
     })
@@ -182,6 +195,7 @@ describe('a store that is not there', () => {
       forcePathStyle: true,
     })
     await expect(store.size('x')).rejects.toMatchObject({ code: 'storage.unavailable' })
+    await expect(store.removeAll('x')).rejects.toMatchObject({ code: 'storage.unavailable' })
     await expect(store.ping()).rejects.toMatchObject({ code: 'storage.unavailable' })
   })
 })

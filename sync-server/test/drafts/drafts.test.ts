@@ -7,14 +7,7 @@ import {
   setDescription,
   updateStepSql,
 } from '@pluto-duck/crdt-model'
-import {
-  appendVerdict,
-  CBOR_SEQUENCE,
-  decodeSequence,
-  encodeSequence,
-  HEADER,
-  newId,
-} from '@pluto-duck/crdt-model/protocol'
+import { newId } from '@pluto-duck/crdt-model/protocol'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Person, somePipeline, TestServer } from '../server.ts'
 
@@ -25,7 +18,6 @@ let ann: Person
 let ben: Person
 let cat: Person
 let workspace: string
-const devices = new Map<string, string>()
 
 beforeAll(async () => {
   test = await TestServer.start()
@@ -33,31 +25,11 @@ beforeAll(async () => {
   workspace = await test.workspace(ann)
   await test.join(workspace, ann, ben, 'editor')
   await test.join(workspace, ann, cat, 'viewer')
-  for (const person of [ann, ben, cat]) devices.set(person.id, newId())
 })
 afterAll(() => test?.stop())
 
-const deviceOf = (who: Person): string => devices.get(who.id) as string
-
-/** Appends by HTTP, as a device does; what is stored already counts as stored. */
-const push = async (who: Person, documentId: string, base: string | null, changes: readonly Uint8Array[]) => {
-  const response = await fetch(`${test.server.url}/v1/workspaces/${workspace}/changes`, {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${who.token}`,
-      'content-type': CBOR_SEQUENCE,
-      [HEADER.device]: deviceOf(who),
-    },
-    body: Buffer.from(
-      encodeSequence([
-        { v: 1, device_id: deviceOf(who), live: true },
-        ...changes.map(bytes => ({ document_id: documentId, kind: 'pipeline', subject: null, base, bytes })),
-      ]),
-    ),
-  })
-  const items = decodeSequence(new Uint8Array(await response.arrayBuffer()))
-  return items.slice(0, -1).map(item => appendVerdict.parse(item))
-}
+const push = (who: Person, documentId: string, base: string | null, changes: readonly Uint8Array[]) =>
+  test.push(workspace, who, documentId, changes, base === null ? {} : { base })
 
 const setSql = (doc: Doc, step: string, sql: string): Doc =>
   editPipeline(doc, 'edit', d => updateStepSql(d, step, sql))
@@ -196,7 +168,7 @@ describe('drafts', () => {
     const hashes = own.map(bytes => Automerge.decodeChange(bytes).hash)
     for (const document_id of [draft, pipeline])
       expect(rows.filter(row => row.document_id === document_id)).toMatchObject(
-        hashes.map(hash => ({ hash, author_id: ben.id, device_id: deviceOf(ben) })),
+        hashes.map(hash => ({ hash, author_id: ben.id, device_id: test.deviceOf(ben) })),
       )
     expect((await test.call('GET', at(draft), { as: ann })).body).toMatchObject({
       state: 'merged',

@@ -9,6 +9,7 @@ import { Trial } from '../../src/changes/admission/trial.ts'
 import { Appender } from '../../src/changes/append.ts'
 import { Digests } from '../../src/changes/digest.ts'
 import { readLog, readSnapshot } from '../../src/changes/read.ts'
+import { appendVoid } from '../../src/changes/void.ts'
 import { createDatabase, type ServerDatabase } from '../../src/database/index.ts'
 import { verify } from '../../src/integrity/index.ts'
 import { findGuilty, type MendParts, mendDocument } from '../../src/integrity/mend.ts'
@@ -147,12 +148,59 @@ describe('void', () => {
     expect(await verify(database.db, { workspaceId })).toMatchObject({ open: 0, changes: 3 })
   })
 
+  it('[VOID3] a server that had the change open refuses it as well, when another one took it out', async () => {
+    const workspaceId = await log.workspace()
+    const device = new TestDevice(workspaceId)
+    const documentId = v7()
+    const appender = new Appender({ db: log.db, trial })
+    const doc = note(actor())
+    const changes = [doc.first, doc.edit('one ')]
+    await appender.append(device.push(documentId, changes))
+    const { hash } = Automerge.decodeChange(changes[1]!)
+    await database.db.transaction().execute(async tx => {
+      const record = async () => {
+        const row = {
+          workspaceId,
+          actorUserId: null,
+          action: 'document.purge',
+          objectKind: 'document',
+        } as const
+        await parts.audit.record(tx, { ...row, objectId: documentId })
+      }
+      const of = { workspaceId, documentId, hashes: [hash], erase: true, reason: 'a password' }
+      await appendVoid(tx, { ...of, at: new Date(), record })
+    })
+    const { verdicts } = await appender.append(device.push(documentId, changes))
+    expect(verdicts).toMatchObject([
+      { status: 'stored', seq: 1 },
+      { status: 'refused', hash, code: 'invalid' },
+    ])
+  })
+
   it('[VOID4] bytes that the storage lost are nobody’s fault: nothing is taken out', async () => {
     const { workspaceId, documentId } = await spoiled()
     await sql`set session_replication_role = replica; update changes set bytes = '\\x00' where document_id = ${sql.lit(documentId)} and seq = 2; set session_replication_role = default`.execute(
       log.db,
     )
     expect(await mendDocument(parts, workspaceId, documentId)).toEqual({ state: 'damaged', seq: 2 })
+  })
+
+  it('[INT7] a void record that was changed or undone, and a change that is out without one, are found', async () => {
+    const { workspaceId, documentId } = await spoiled()
+    await mendDocument(parts, workspaceId, documentId)
+    const codes = async () => (await verify(database.db, { workspaceId })).findings.map(one => one.code)
+    expect(await codes()).toEqual([])
+    const past = async (set: string, where: string) =>
+      await sql`set session_replication_role = replica; update log_records set ${sql.raw(set)} where workspace_id = ${sql.lit(workspaceId)} and ${sql.raw(where)}; set session_replication_role = default`.execute(
+        log.db,
+      )
+    await past('void_seq = null', 'seq = 4')
+    expect(await codes()).toEqual(['void.undone', 'change.inadmissible'])
+    await past('void_seq = 3', 'seq = 4')
+    expect(await codes()).toEqual(['void.missing'])
+    await past('void_seq = 5', 'seq = 4')
+    await past(`bytes = bytes || '\\x00'`, 'seq = 5')
+    expect(await codes()).toEqual(['void.damaged'])
   })
 
   it('[MIG3] rows of the log change only beside the audit’s row about it, and only by losing what they hold', async () => {
