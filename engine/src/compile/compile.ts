@@ -10,10 +10,11 @@
 import type { PipelineDefinition, Scalar } from '@pluto-duck/crdt-model'
 import type { ReportLayout } from '../reports/report-blocks.ts'
 import type { SourceResolution } from '../sources/resolve-sources.ts'
-import { readFacts, type SqlFacts } from './ast.ts'
+import type { SqlFacts } from './ast.ts'
 import { bindUnits } from './bind.ts'
 import { checkColumns, checkDefinition } from './check-definition.ts'
 import { topologicalOrder } from './graph.ts'
+import { CompileMemory } from './memory.ts'
 import { resolveParams } from './params.ts'
 import { type Problem, sortProblems } from './problem.ts'
 import { problemIn, type References, readReferences } from './references.ts'
@@ -24,6 +25,8 @@ import { yamlPlaces } from './yaml-places.ts'
 
 export interface CompileOptions {
   readonly runner: SqlChild
+  /** What earlier compiles found out about the same texts. Default: nothing. */
+  readonly memory?: CompileMemory
   /** Values of a run over the params' defaults. Checked; a missing one is no problem of the definition. */
   readonly params?: Readonly<Record<string, Scalar>>
   /** What the sources are on this machine. Without it nothing behind a source is bound: columns stay null. */
@@ -69,7 +72,7 @@ export interface ParsedUnit {
 }
 
 export async function compile(definition: PipelineDefinition, options: CompileOptions): Promise<Compiled> {
-  const { runner } = options
+  const { runner, memory = new CompileMemory() } = options
   const locate: Locate =
     options.yaml === undefined ? () => ({ line: 1, column: 1 }) : yamlPlaces(options.yaml)
   const { units, report } = unitsOf(definition, locate)
@@ -82,13 +85,14 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
   }
   const parsed: ParsedUnit[] = []
   const faulty = new Set<SqlUnit>()
-  for (const unit of units) {
-    const reply = await runner.parse(unit.sql)
+  const replies = await Promise.all(units.map(unit => memory.parse(runner, unit.sql)))
+  for (const [index, unit] of units.entries()) {
+    const reply = replies[index]!
     if (!reply.ok) {
       problems.push(parseProblem(unit, reply.kind, reply.message, reply.position))
       continue
     }
-    const facts = readFacts(reply.ast_json)
+    const { facts } = reply
     const { references, problems: found } = readReferences(unit, facts, reply.violations, names)
     if (found.length > 0) faulty.add(unit)
     problems.push(...found)
@@ -115,6 +119,7 @@ export async function compile(definition: PipelineDefinition, options: CompileOp
     sources: options.sources ?? null,
     locate,
     runner,
+    memory,
   })
   problems.push(...bound.problems, ...checkColumns(definition, bound.columns, locate))
 

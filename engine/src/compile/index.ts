@@ -1,6 +1,7 @@
 export { type Compiled, type CompiledStep, type CompileOptions, compile } from './compile.ts'
 export { type GraphNode, topologicalOrder, withDownstream, withUpstream } from './graph.ts'
 export { ColumnLineage, type Lineage, type LineageEdge } from './lineage.ts'
+export { CompileMemory } from './memory.ts'
 export { type ParamReading, type ResolvedParams, readParam, resolveParams } from './params.ts'
 export { assertNoErrors, didYouMean, type Problem, type ProblemCode, sortProblems } from './problem.ts'
 export { RunnerChild } from './runner-child.ts'

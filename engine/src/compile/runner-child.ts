@@ -15,19 +15,21 @@ const LIMITS: Limits = { memory_bytes: 512 * 2 ** 20, threads: 2, temp_bytes: 2 
 const CALL_MS = 30_000
 
 /**
- * Compile's side of the runner. Parses in one child that is kept; each `open` takes a child of its own, since a sandbox is
- * locked for the life of its process. Safe to use from several compiles at once. Call `close` when done.
+ * Compile's side of the runner. One child is kept: it parses, and binds what needs no file, for one compile after another. An `open`
+ * with files takes a child of its own, since a sandbox is locked for the life of its process; so does one while the kept
+ * child binds for somebody else. Safe to use from several compiles at once. Call `close` when done.
  */
 export class RunnerChild implements SqlChild {
   readonly #pool: Pick<RunnerPool, 'take'>
-  #spare: Runner | null = null
+  #kept: Kept | null = null
 
   constructor(pool: Pick<RunnerPool, 'take'>) {
     this.#pool = pool
   }
 
   async parse(sql: string): Promise<ParseReply> {
-    const parsed = await this.#idle().parse(sql, { timeoutMs: CALL_MS })
+    const kept = this.#child()
+    const parsed = await kept.calls.run(timeoutMs => kept.runner.parse(sql, { timeoutMs }))
     if (!parsed.ok) {
       return { ok: false, kind: parsed.kind, message: parsed.message, position: parsed.position ?? null }
     }
@@ -40,35 +42,87 @@ export class RunnerChild implements SqlChild {
   }
 
   async open(allowedPaths: readonly string[]): Promise<BindSession> {
-    const runner = this.#idle()
-    this.#spare = null
-    await runner.configure({ limits: LIMITS, allowed_paths: [...allowedPaths], connections: 1 })
-    const within = { timeoutMs: CALL_MS }
-    return {
-      defineSource: async source => {
-        const reply = await answer(() => runner.defineSource({ ...source, paths: [...source.paths] }, within))
-        return reply.ok ? reply : { ...reply, message: withoutData(reply.message) }
-      },
-      defineView: (name, sql) => answer(() => runner.defineView({ name, sql, params: {} }, within)),
-      describe: (sql, params) =>
-        answer(async () => {
-          const { columns } = await runner.describe({ sql, params: { ...params } }, within)
-          return columns.map(column => ({ name: column.name, type: sqlType(column.type) }))
-        }),
-      close: () => runner.kill(),
+    const kept = allowedPaths.length === 0 ? this.#child() : null
+    if (!kept || kept.taken) {
+      const runner = this.#pool.take()
+      await configure(runner, allowedPaths)
+      return sessionIn(runner, new Calls(), () => runner.kill())
+    }
+    kept.taken = true
+    kept.configured ??= configure(kept.runner, [])
+    await kept.configured
+    return sessionIn(kept.runner, kept.calls, async () => {
+      // A child that cannot forget is not used again; the next compile starts another.
+      await kept.runner.forget({ timeoutMs: CALL_MS }).catch(() => kept.runner.kill())
+      kept.taken = false
+    })
+  }
+
+  /** Ends the child that is kept; those of open sessions end with them. */
+  async close(): Promise<void> {
+    const kept = this.#kept
+    this.#kept = null
+    await kept?.runner.kill()
+  }
+
+  #child(): Kept {
+    if (!this.#kept?.runner.alive)
+      this.#kept = { runner: this.#pool.take(), calls: new Calls(), configured: null, taken: false }
+    return this.#kept
+  }
+}
+
+interface Kept {
+  readonly runner: Runner
+  readonly calls: Calls
+  configured: Promise<void> | null
+  /** A session binds in it. */
+  taken: boolean
+}
+
+/** Gives each call of a child that answers one after another its whole time, also behind others that take theirs. */
+class Calls {
+  #open = 0
+
+  async run<T>(call: (timeoutMs: number) => Promise<T>): Promise<T> {
+    this.#open += 1
+    try {
+      return await call(this.#open * CALL_MS)
+    } finally {
+      this.#open -= 1
     }
   }
+}
 
-  /** Ends the child that parses; those of open sessions end with them. */
-  async close(): Promise<void> {
-    const spare = this.#spare
-    this.#spare = null
-    await spare?.kill()
-  }
+const configure = (runner: Runner, allowedPaths: readonly string[]): Promise<void> =>
+  runner.configure({ limits: LIMITS, allowed_paths: [...allowedPaths], connections: 1 })
 
-  #idle(): Runner {
-    if (!this.#spare?.alive) this.#spare = this.#pool.take()
-    return this.#spare
+const sessionIn = (runner: Runner, calls: Calls, close: () => Promise<void>): BindSession => {
+  const ask = <T>(call: (timeoutMs: number) => Promise<T>) => answer(() => calls.run(call))
+  return {
+    defineSource: async source => {
+      const reply = await ask(timeoutMs =>
+        runner.defineSource({ ...source, paths: [...source.paths] }, { timeoutMs }),
+      )
+      return reply.ok ? reply : { ...reply, message: withoutData(reply.message) }
+    },
+    defineShape: (kind, name, columns) =>
+      ask(timeoutMs =>
+        runner.defineShape(
+          {
+            schema: kind === 'source' ? 'source' : null,
+            name,
+            columns: columns.map(column => ({ ...column })),
+          },
+          { timeoutMs },
+        ),
+      ),
+    describe: (sql, params) =>
+      ask(async timeoutMs => {
+        const { columns } = await runner.describe({ sql, params: { ...params } }, { timeoutMs })
+        return columns.map(column => ({ name: column.name, type: sqlType(column.type) }))
+      }),
+    close,
   }
 }
 

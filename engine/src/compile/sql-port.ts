@@ -57,10 +57,11 @@ export type BindReply<T> =
       readonly position: SqlPosition | null
     }
 
-/** One sandbox that lives for one compile; it may open `allowed_paths` and nothing else. */
+/** A sandbox that belongs to one compile until it is closed; it may open `allowed_paths` and nothing else. */
 export interface BindSession {
   defineSource(source: BindSource): Promise<BindReply<unknown>>
-  defineView(name: string, sql: string): Promise<BindReply<unknown>>
+  /** A relation of these columns without rows: the step `name`, or `source.name`. */
+  defineShape(kind: 'step' | 'source', name: string, columns: readonly Column[]): Promise<BindReply<unknown>>
   describe(sql: string, params: ParamValues): Promise<BindReply<readonly Column[]>>
   close(): Promise<void>
 }

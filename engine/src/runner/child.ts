@@ -84,6 +84,10 @@ async function answer(id: number, request: Request): Promise<unknown> {
       return session.defineResult(request)
     case 'define_view':
       return session.defineView(request, running)
+    case 'define_shape':
+      return session.defineShape(request)
+    case 'forget':
+      return session.forget()
     case 'describe':
       return session.describe(request, running)
     case 'query':

@@ -6,7 +6,8 @@ import { columnSchema } from '../warehouse/column-types.ts'
  * What the host and the runner's child process say to each other. Every message is parsed on both sides.
  *
  * Order of use: `parse` at any time; `configure` once, which opens the working DuckDB and locks its sandbox for the life of
- * the process; then `define_*`, `describe`, `query`, `materialize`, `test`. A child serves one plan or one preview and then dies.
+ * the process; then `define_*`, `describe`, `query`, `materialize`, `test`. A child serves one plan or one preview and then dies; only
+ * one that may open no file at all is used again, after `forget`.
  */
 export const limits = z.strictObject({
   /** Bytes DuckDB may use before it spills. */
@@ -39,6 +40,15 @@ export const request = z.discriminatedUnion('op', [
     columns: z.array(columnSchema),
   }),
   z.strictObject({ op: z.literal('define_view'), name: z.string().min(1), sql: z.string(), params }),
+  /** A relation of these columns without rows; each type as DuckDB writes it. */
+  z.strictObject({
+    op: z.literal('define_shape'),
+    schema: schemaName,
+    name: z.string().min(1),
+    columns: z.array(z.strictObject({ name: z.string(), type: z.string().min(1) })),
+  }),
+  /** Drops every relation. Refused where a file may be opened: what was read of it could stay. */
+  z.strictObject({ op: z.literal('forget') }),
   z.strictObject({ op: z.literal('describe'), sql: z.string(), params }),
   z.strictObject({
     op: z.literal('query'),

@@ -132,6 +132,14 @@ export class Runner {
     return z.string().parse(await this.#call({ op: 'define_view', ...ask }, options))
   }
 
+  async defineShape(ask: Ask<'define_shape'>, options: CallOptions = {}): Promise<void> {
+    await this.#call({ op: 'define_shape', ...ask }, options)
+  }
+
+  async forget(options: CallOptions = {}): Promise<void> {
+    await this.#call({ op: 'forget' }, options)
+  }
+
   async describe(ask: Ask<'describe'>, options: CallOptions = {}) {
     return described.parse(await this.#call({ op: 'describe', ...ask }, options))
   }

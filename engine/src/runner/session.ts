@@ -45,11 +45,14 @@ const PROGRESS_MS = 200
 export class Session {
   readonly #free: DuckDBConnection[]
   readonly #waiting: ((connection: DuckDBConnection) => void)[] = []
-  readonly #relations = new Set<string>()
+  readonly #relations = new Map<string, { readonly schema: string; readonly name: string }>()
   readonly #schemas = new Set<string>()
+  /** May open no file. */
+  readonly #closed: boolean
 
-  private constructor(connections: DuckDBConnection[]) {
+  private constructor(connections: DuckDBConnection[], closed: boolean) {
     this.#free = connections
+    this.#closed = closed
   }
 
   static async open(ask: Ask<'configure'>, tempDirectory: string): Promise<Session> {
@@ -74,7 +77,7 @@ export class Session {
       await connection.run('SET progress_bar_time = 0')
     }
     await lock(first)
-    return new Session(connections)
+    return new Session(connections, ask.allowed_paths.length === 0)
   }
 
   async defineSource({ source }: Ask<'define_source'>): Promise<null> {
@@ -115,6 +118,29 @@ export class Session {
       classify(error, sql, Buffer.byteLength(viewHead('main', name))),
     )
     return body
+  }
+
+  async defineShape({ schema, name, columns }: Ask<'define_shape'>): Promise<null> {
+    const list = columns.map(column => `CAST(NULL AS ${column.type}) AS ${quoteName(column.name)}`)
+    const { sql } = await this.#check(`SELECT ${list.join(', ')} WHERE false`)
+    await this.#define(schema ?? 'main', name, sql, error => classify(error, ''))
+    return null
+  }
+
+  async forget(): Promise<null> {
+    if (!this.#closed)
+      throw new RunnerError({ class: 'internal', message: 'A runner that may open files is used once.' })
+    const connection = await this.#take()
+    try {
+      const names = [...this.#relations.values()].map(
+        ({ schema, name }) => `${quoteName(schema)}.${quoteName(name)}`,
+      )
+      this.#relations.clear()
+      for (const name of names) await connection.run(`DROP VIEW ${name}`)
+    } finally {
+      this.#give(connection)
+    }
+    return null
   }
 
   async describe({ sql, params }: Ask<'describe'>, running: Running): Promise<Described> {
@@ -175,7 +201,7 @@ export class Session {
         this.#schemas.add(schema)
       }
       await connection.run(`${viewHead(schema, name)}${body}`)
-      this.#relations.add(relationKey(schema, name))
+      this.#relations.set(relationKey(schema, name), { schema, name })
     } catch (error) {
       throw new RunnerError(failure(error), error)
     } finally {

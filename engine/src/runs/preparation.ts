@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { type PipelineDefinition, pipelineToFiles, type Scalar } from '@pluto-duck/crdt-model'
-import { type Compiled, compile, type Problem, type SqlChild } from '../compile/index.ts'
+import { type Compiled, CompileMemory, compile, type Problem, type SqlChild } from '../compile/index.ts'
 import { assertGranted, type Grants } from '../grants/grants.ts'
 import { type Wanted, wantedBy } from '../grants/wanted.ts'
 import { catalogForPlan, makePlan, type PlanResult } from '../plan/index.ts'
@@ -45,6 +45,7 @@ export class Preparation {
   readonly #parts: Parts
   /** Compiled definitions, by what decides them. */
   readonly #compiled = new Map<string, Promise<Compiled>>()
+  readonly #memory = new CompileMemory()
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -116,6 +117,7 @@ export class Preparation {
     const yaml = pipelineToFiles(definition)['pipeline.yaml']
     const made = compile(definition, {
       runner: this.#parts.sql,
+      memory: this.#memory,
       params,
       sources,
       ...(yaml === undefined ? {} : { yaml }),

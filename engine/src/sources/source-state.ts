@@ -13,6 +13,9 @@ export interface SourceState {
   readonly bytes: number
 }
 
+/** A write within this time of another can leave the same stamps. */
+const SETTLED_MS = 2_000
+
 const cacheFile = z.record(z.string(), z.strictObject({ key: z.string(), hash: z.string() }))
 
 /**
@@ -62,7 +65,7 @@ export class SourceHashes {
     for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer)
     const digest = hash.digest('hex')
     const after = await stamp(file)
-    const settled = after.key === before.key && this.#now() - after.changedMs > 2_000
+    const settled = after.key === before.key && this.#now() - after.changedMs > SETTLED_MS
     if (settled) entries.set(file, { key: before.key, hash: digest })
     else entries.delete(file)
     return digest
@@ -88,6 +91,21 @@ function parseJson(text: string): unknown {
     // A cache that cannot be read is as good as none.
     return null
   }
+}
+
+/**
+ * What tells, without reading it, that a source is as it was: its reader, its options, its files and their stamps. Null while one of its
+ * files is so new that a later write could leave the same stamps, or has gone.
+ */
+export async function sourceStamp(source: ResolvedSource, now: () => number): Promise<string | null> {
+  const stamps = await Promise.all(source.files.map(file => stamp(file.path).catch(() => null)))
+  const young = now() - SETTLED_MS
+  if (stamps.some(one => one === null || one.changedMs > young)) return null
+  const files = source.files.map((file, index) => [file.path, stamps[index]!.key])
+  const { kind, options } = source.definition
+  return createHash('sha256')
+    .update(JSON.stringify([kind, options, files]))
+    .digest('hex')
 }
 
 async function stamp(file: string): Promise<{ key: string; changedMs: number }> {

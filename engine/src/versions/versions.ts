@@ -96,7 +96,9 @@ export class Versions {
   }
 
   async compare(pipelineId: string, before: Side, after: Side): Promise<Comparison> {
-    const [left, right] = await Promise.all([this.#side(pipelineId, before), this.#side(pipelineId, after)])
+    // One after the other, in one sandbox: what they share is parsed and bound once.
+    const left = await this.#side(pipelineId, before)
+    const right = await this.#side(pipelineId, after)
     return compareSides(pipelineId, left, right)
   }
 

@@ -3,7 +3,14 @@ import os from 'node:os'
 import path from 'node:path'
 import { type PipelineDefinition, pipelineDefinition } from '@pluto-duck/crdt-model'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { assertNoErrors, type CompileOptions, compile, RunnerChild } from '../../src/compile/index.ts'
+import {
+  assertNoErrors,
+  CompileMemory,
+  type CompileOptions,
+  compile,
+  RunnerChild,
+  type SqlChild,
+} from '../../src/compile/index.ts'
 import { RunnerPool } from '../../src/runner/index.ts'
 import { resolveSources } from '../../src/sources/resolve-sources.ts'
 
@@ -320,5 +327,91 @@ describe('what a fingerprint is made from', () => {
       ['now()'],
       [],
     ])
+  })
+})
+
+describe('what was found out before is not asked again', () => {
+  /** The sandbox, and what was asked of it since it was last looked at. */
+  const listened = () => {
+    const asked: string[] = []
+    const child: SqlChild = {
+      parse: sql => {
+        asked.push(`parse ${sql}`)
+        return runner.parse(sql)
+      },
+      open: async paths => {
+        asked.push(`open ${paths.length}`)
+        const session = await runner.open(paths)
+        return {
+          ...session,
+          describe: (sql, params) => {
+            asked.push(`bind ${sql}`)
+            return session.describe(sql, params)
+          },
+        }
+      },
+    }
+    return { child, since: () => asked.splice(0) }
+  }
+  // Long after the files were written.
+  const memory = () => new CompileMemory(() => Date.now() + 60_000)
+  const steps = { clean: 'from source.orders', top: 'select region from clean', one: 'select $n as n' }
+
+  it('[CMP16] an equal definition asks nothing; an edited step is asked about with those whose columns it changes', async () => {
+    const { child, since } = listened()
+    const options = { runner: child, memory: memory() }
+    const made = pipeline({ params: { n: { type: 'integer', default: 1 } }, steps })
+    const first = await compiled(made, options)
+    expect(since()).toContain('open 1')
+    expect(await compiled(made, options)).toEqual(first)
+    expect(since()).toEqual([])
+
+    const edited = 'select *, 1 as more from source.orders'
+    const second = await compiled(
+      pipeline({ params: { n: { type: 'integer', default: 1 } }, steps: { ...steps, clean: edited } }),
+      options,
+    )
+    expect(since()).toEqual([`parse ${edited}`, 'open 0', `bind ${edited}`, 'bind select region from clean'])
+    expect(second.steps.find(step => step.name === 'clean')!.columns).toHaveLength(5)
+
+    const typed = await compiled(pipeline({ params: { n: { type: 'text', default: 'a' } }, steps }), options)
+    expect(since()).toEqual(['open 0', 'bind select $n as n'])
+    expect(typed.steps.find(step => step.name === 'one')!.columns).toEqual([{ name: 'n', type: 'VARCHAR' }])
+  })
+
+  it('[CMP16] a file that changed, or is as young as its stamps are coarse, is read again; so is what failed', async () => {
+    const { child, since } = listened()
+    const file = path.join(filesDir, 'moving.csv')
+    await fs.writeFile(file, 'a\n1\n')
+    const made = pipeline({
+      sources: { moving: { kind: 'csv', path: 'moving.csv' } },
+      steps: { all: 'from source.moving', wrong: 'select b from source.moving' },
+    })
+    const options = { runner: child, memory: memory() }
+    expect(told(await compiled(made, options))).toEqual(['wrong.sql:1:8 sql.bind'])
+    since()
+    expect(told(await compiled(made, options))).toEqual(['wrong.sql:1:8 sql.bind'])
+    expect(since()).toEqual(['open 0', 'bind select b from source.moving'])
+    await fs.writeFile(file, 'b\nx\n')
+    const moved = await compiled(made, options)
+    expect(moved.problems).toEqual([])
+    expect(moved.steps[0]!.columns).toEqual([{ name: 'b', type: 'VARCHAR' }])
+
+    const young = { runner: child, memory: new CompileMemory() }
+    await compiled(made, young)
+    since()
+    await compiled(made, young)
+    expect(since()).toEqual(['open 1', 'bind SELECT * FROM source."moving"'])
+  })
+
+  it('[CMP17] what one definition named is not there for the next, and two at once do not meet', async () => {
+    const named = pipeline({ sources: {}, steps: { mine: 'select 1 as a', reads: 'from mine' } })
+    const other = pipeline({ sources: {}, steps: { mine: "select 'x' as b", reads: 'from mine' } })
+    const [first, second] = await Promise.all([compiled(named), compiled(other)])
+    expect(first.steps[1]!.columns).toEqual([{ name: 'a', type: 'INTEGER' }])
+    expect(second.steps[1]!.columns).toEqual([{ name: 'b', type: 'VARCHAR' }])
+    const session = await runner.open([])
+    expect(await session.describe('from mine', {})).toMatchObject({ ok: false })
+    await session.close()
   })
 })

@@ -60,6 +60,24 @@ describe('a configured runner', () => {
     await own.kill()
   })
 
+  it('[BOX5] forgets what was named, unless it may open files', async () => {
+    const own = new Runner()
+    await own.configure({ limits: LIMITS, allowed_paths: [], connections: 1 })
+    const name = { schema: 'source', name: 'a "quoted" name' } as const
+    await own.defineShape({ ...name, columns: [{ name: 'x', type: "ENUM('a', 'b')" }] })
+    const sql = 'select * from source."a ""quoted"" name"'
+    expect((await own.describe({ sql, params: {} })).columns[0]?.sql_type).toBe("ENUM('a', 'b')")
+    const smuggled = { ...name, columns: [{ name: 'x', type: "INTEGER) AS a, getenv('HOME') AS b, (1" }] }
+    await expect(own.defineShape(smuggled)).rejects.toMatchObject({ failure: { class: 'permission' } })
+    await own.forget()
+    await expect(own.describe({ sql, params: {} })).rejects.toMatchObject({ failure: { class: 'sql' } })
+    await own.kill()
+    const reader = new Runner()
+    await reader.configure({ limits: LIMITS, allowed_paths: ['/nowhere.csv'], connections: 1 })
+    await expect(reader.forget()).rejects.toMatchObject({ failure: { class: 'internal' } })
+    await reader.kill()
+  })
+
   it('[RUN2] is interrupted within a second, and goes on working', async () => {
     const own = new Runner()
     await own.configure({ limits: LIMITS, allowed_paths: [], connections: 2 })
