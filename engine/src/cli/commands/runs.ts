@@ -2,6 +2,7 @@ import { copyFile, writeFile } from 'node:fs/promises'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import type { Command } from 'commander'
+import { validate } from 'uuid'
 import type { RunView } from '../../contract/index.ts'
 import { type Context, findPipeline, parseParams, parseVersion } from '../context.ts'
 import { answer, duration, EXIT, Finding, type Output, table, when } from '../output.ts'
@@ -92,15 +93,14 @@ export const addRunCommands = (program: Command, context: Context): void => {
 
   program
     .command('report <pipelineOrRun>')
-    .description('write the report of a run, or of the latest run of a pipeline, as one HTML file')
+    .description('write the report of a run, or of the latest run of a pipeline or draft, as one HTML file')
     .option('-o, --output <file>', 'where to; default report.html')
     .action(async (what: string, options: { output?: string }) => {
       const session = await context.session()
-      const { pipelines } = await session.value('pipeline.list', {})
-      const pipeline = pipelines.find(p => p.name === what || p.pipeline_id === what)
+      const isRun = validate(what) && (await session.call('run.read', { run_id: what })).ok
       const report = await session.value(
         'report.read',
-        pipeline ? { pipeline_id: pipeline.pipeline_id } : { run_id: what },
+        isRun ? { run_id: what } : { pipeline_id: (await findPipeline(session, what)).pipeline_id },
       )
       if (report.state === 'none') {
         throw new AppError('artifact.not_found', 'There is no report yet.', {

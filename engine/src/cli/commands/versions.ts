@@ -139,19 +139,39 @@ export const showMark = (mark: ContractMark): string =>
 
 const indent = (text: string): string => text.replace(/^/gm, '    ')
 
+const SIGNS = { same: ' ', added: '+', removed: '-' } as const
+
 export const showComparison = (comparison: Comparison): string => {
   const parts: string[] = []
-  for (const file of comparison.files) {
-    parts.push(`${file.path}  (${file.status})`)
-    const signs = { same: ' ', added: '+', removed: '-' } as const
-    for (const line of file.lines) parts.push(`${signs[line.op]} ${line.text}`)
-    parts.push('')
-  }
+  for (const file of comparison.files)
+    parts.push(`${file.path}  (${file.status})`, ...showLines(file.lines), '')
   for (const setting of comparison.settings)
     parts.push(`${setting.label}: ${setting.before ?? '–'} -> ${setting.after ?? '–'}`)
   for (const step of comparison.steps.filter(s => s.change !== 'same'))
     parts.push(`step ${step.name}: ${step.change}`)
   return parts.length === 0 ? 'No difference.' : parts.join('\n').trimEnd()
+}
+
+/** Equal lines that are shown around what differs. */
+const AROUND = 3
+
+/** The lines that differ, with those around them; what is left out is counted. */
+const showLines = (lines: Comparison['files'][number]['lines']): string[] => {
+  const shown = new Set<number>()
+  lines.forEach(({ op }, i) => {
+    if (op !== 'same') for (let near = i - AROUND; near <= i + AROUND; near++) shown.add(near)
+  })
+  const out: string[] = []
+  for (let i = 0; i < lines.length; i++) {
+    const from = i
+    while (i < lines.length && !shown.has(i)) i++
+    // One line takes no more room than saying that it was left out.
+    if (i - from === 1) i = from
+    if (i > from) out.push(`  … ${i - from} equal lines`)
+    const line = lines[i]
+    if (line) out.push(`${SIGNS[line.op]} ${line.text}`)
+  }
+  return out
 }
 
 const showOutcome = (output: Output, outcome: OutputOf<'version.publish'>): void => {
