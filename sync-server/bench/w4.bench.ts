@@ -28,6 +28,7 @@ interface Args {
  * changes from the live events before it sends on, with what gathered in 60 ms.
  */
 class Writer {
+  pushes = 0
   readonly #device: Device
   readonly #documentId: string
   #doc: Automerge.Doc<Sample>
@@ -55,6 +56,7 @@ class Writer {
       const items = this.#waiting
       this.#waiting = []
       const next = now() + COALESCE_MS
+      this.pushes++
       await this.#device.push(items)
       if (this.#waiting.length > 0)
         await new Promise(resolve => setTimeout(resolve, Math.max(0, next - now())))
@@ -133,7 +135,8 @@ await playRole({
     }
     const local = now() - started
     for (const writer of writers) await writer.acknowledged()
-    part.say({ started, local, acknowledged: now() - started })
+    const pushes = writers.reduce((sum, writer) => sum + writer.pushes, 0)
+    part.say({ started, local, acknowledged: now() - started, pushes })
     await part.heard()
   },
   reader: async (part: Part, args: Args) => {
@@ -187,34 +190,47 @@ async function documents(server: BenchServer): Promise<Args> {
 }
 
 interface Used {
+  /** Transactions of the log: what was committed together. */
+  readonly commits: number
   readonly serverCpu: number
   readonly postgresCpu: number
   readonly memory: number
 }
 
-async function measured<T>(server: BenchServer, work: () => Promise<T>): Promise<T & Used> {
+async function measured<T>(
+  server: BenchServer,
+  { account: { workspaceId }, after }: Args,
+  work: () => Promise<T>,
+): Promise<T & Used> {
   const [cpu, database] = [server.cpuSeconds(), bench.postgresCpuSeconds()]
   const result = await work()
+  const committed = await bench.sql.query<{ commits: number }>(
+    'select count(distinct (workspace_id, received_at))::int as commits from changes where seq > $1 and workspace_id = $2',
+    [after, workspaceId],
+  )
   return {
     ...result,
+    commits: committed.rows[0]!.commits,
     serverCpu: server.cpuSeconds() - cpu,
     postgresCpu: bench.postgresCpuSeconds() - database,
     memory: server.memoryMb().peak,
   }
 }
 
-async function endToEnd(): Promise<{ local: number; acknowledged: number; visible: number } & Used> {
+async function endToEnd(): Promise<
+  { local: number; acknowledged: number; visible: number; pushes: number } & Used
+> {
   const server = await bench.startServer()
   const args = await documents(server)
   const reader = startRole(import.meta.filename, 'reader', args)
   await reader.heard()
   const writers = startRole(import.meta.filename, 'writers', args)
   await writers.heard()
-  const result = await measured(server, async () => {
+  const result = await measured(server, args, async () => {
     writers.say('go')
-    const { started, local, acknowledged } = (await writers.heard()) as Record<string, number>
+    const { started, local, acknowledged, pushes } = (await writers.heard()) as Record<string, number>
     const visible = ((await reader.heard()) as number) - started!
-    return { local: local!, acknowledged: acknowledged!, visible }
+    return { local: local!, acknowledged: acknowledged!, visible, pushes: pushes! }
   })
   await Promise.all([reader.kill(), writers.kill()])
   await endServer(server)
@@ -226,7 +242,7 @@ async function ingest(): Promise<{ ms: number; floorMs: number } & Used> {
   const args = await documents(server)
   const pushers = startRole(import.meta.filename, 'pushers', args)
   await pushers.heard()
-  const result = await measured(server, async () => {
+  const result = await measured(server, args, async () => {
     pushers.say('go')
     return { ms: (await pushers.heard()) as number }
   })
@@ -270,4 +286,6 @@ print({
 print({ name: 'w4_acknowledged', value: ofWhole(one => one.acknowledged / 1_000), unit: 's' })
 print({ name: 'w4_server_cpu', value: ofWhole(one => one.serverCpu), unit: 's', goal: 2 })
 print({ name: 'w4_postgres_cpu', value: ofWhole(one => one.postgresCpu), unit: 's' })
+print({ name: 'w4_pushes', value: ofWhole(one => one.pushes), unit: 'pushes' })
+print({ name: 'w4_commits', value: ofWhole(one => one.commits), unit: 'commits' })
 print({ name: 'w4_server_memory', value: ofWhole(one => one.memory), unit: 'MB' })

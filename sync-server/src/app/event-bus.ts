@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type LiveEvent, liveEvent } from '@pluto-duck/crdt-model/protocol'
-import { type Kysely, sql } from 'kysely'
+import type { Kysely } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import type { Database } from '../database/index.ts'
+import { type Database, hot, runHot } from '../database/index.ts'
 
 export type Listener = (event: LiveEvent) => void
 
@@ -26,9 +26,12 @@ function joined(first: Changes, second: Changes): Changes {
 }
 
 const CHANNEL = 'pluto_events'
+const NOTIFY = hot('select pg_notify($1::text, $2::text)')
 /** Postgres takes payloads below 8,000 bytes. */
 const PAYLOAD_LIMIT = 7_900
 const RECONNECT_MS = 1_000
+/** Between two notifications of one workspace's changes: what is committed meanwhile is one for the other servers. */
+const NOTIFY_GAP_MS = 10
 
 const message = z.object({ from: z.string(), workspace_id: z.string(), event: liveEvent })
 
@@ -106,6 +109,7 @@ export class EventBus {
     for (let next = this.#waiting.get(workspaceId); next; next = this.#waiting.get(workspaceId)) {
       this.#waiting.delete(workspaceId)
       await this.#notifyOthers(workspaceId, next)
+      await delay(NOTIFY_GAP_MS, undefined, { signal: this.#closed.signal }).catch(() => {})
     }
     this.#notifying.delete(workspaceId)
   }
@@ -123,7 +127,7 @@ export class EventBus {
     if (Buffer.byteLength(payload) > PAYLOAD_LIMIT && event.type === 'changes') {
       payload = JSON.stringify({ from, workspace_id: workspaceId, event: { ...event, items: null } })
     }
-    await sql`select pg_notify(${CHANNEL}, ${payload})`.execute(db)
+    await runHot(db, NOTIFY, [CHANNEL, payload])
   }
 
   #emit(workspaceId: string, event: LiveEvent): void {

@@ -5,7 +5,7 @@ import type { Request, Response } from 'express'
 import { type Kysely, sql } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
 import type { Membership, Session } from '../app/implement.ts'
-import type { Database } from '../database/index.ts'
+import { type Database, hot, runHot } from '../database/index.ts'
 
 /** How long an answer about a session or a device may be reused: a revoked session ends its requests within it. */
 const SESSION_CACHE_MS = 10_000
@@ -14,6 +14,11 @@ const CACHE_LIMIT = 10_000
 const GUARD_MS = 10_000
 /** When the database cannot be asked for so long, a stream ends: it may not outlive a revocation by more than 30 s. */
 const GUARD_LIMIT_MS = 25_000
+
+const ROLES = hot(`
+  select m.workspace_id, m.user_id, m.role
+  from unnest($1::text[], $2::uuid[]) as asked (user_id, workspace_id)
+  join members m on m.workspace_id = asked.workspace_id and m.user_id = asked.user_id`)
 
 /** Finds the session that a request carries; null when it carries none that is good. Always asks the database. */
 export type FindSession = (headers: Headers) => Promise<Session | null>
@@ -30,6 +35,12 @@ export class Access {
   readonly #publicOrigin: string
   readonly #sessions = new Map<string, Entry<Session>>()
   readonly #devices = new Map<string, Entry<true>>()
+  #asked: {
+    readonly userId: string
+    readonly workspaceId: string
+    readonly resolve: (role: Role | null) => void
+    readonly reject: (error: unknown) => void
+  }[] = []
 
   constructor(db: Kysely<Database>, publicUrl: string, find: FindSession) {
     this.#db = db
@@ -67,14 +78,31 @@ export class Access {
     }
   }
 
-  async role(userId: string, workspaceId: string): Promise<Role | null> {
-    const row = await this.#db
-      .selectFrom('members')
-      .select('role')
-      .where('workspace_id', '=', workspaceId)
-      .where('user_id', '=', userId)
-      .executeTakeFirst()
-    return row?.role ?? null
+  /**
+   * As the database has it when it is asked, so that a change of role holds from the next request on, on every server. Requests
+   * that come in one turn of the loop are looked up together.
+   */
+  role(userId: string, workspaceId: string): Promise<Role | null> {
+    return new Promise((resolve, reject) => {
+      this.#asked.push({ userId, workspaceId, resolve, reject })
+      if (this.#asked.length === 1) setImmediate(() => void this.#lookUp())
+    })
+  }
+
+  async #lookUp(): Promise<void> {
+    const asked = this.#asked
+    this.#asked = []
+    try {
+      const { rows } = await runHot<{ user_id: string; workspace_id: string; role: Role }>(this.#db, ROLES, [
+        asked.map(one => one.userId),
+        asked.map(one => one.workspaceId),
+      ])
+      const roles = new Map(rows.map(row => [`${row.workspace_id} ${row.user_id}`, row.role]))
+      for (const one of asked)
+        one.resolve(roles.get(`${one.workspaceId.toLowerCase()} ${one.userId}`) ?? null)
+    } catch (error) {
+      for (const one of asked) one.reject(error)
+    }
   }
 
   async isWorkspace(id: string): Promise<boolean> {

@@ -50,10 +50,16 @@ export const isGenesis = (item: PushedChange, change: DecodedChange): boolean =>
  */
 export const isUpgrade = (document: OpenDocument, change: DecodedChange): boolean => {
   const first = document.index.firstHash
-  if (first === null || change.actors[0] !== upgradeActor(first)) return false
   const [dep] = change.deps
-  return change.deps.length === 1 && (change.seq > 1 || dep === first)
+  if (first === null || change.deps.length !== 1 || !(change.seq > 1 || dep === first)) return false
+  const known = upgradeActors.get(document)
+  const actor = known?.first === first ? known.actor : upgradeActor(first)
+  if (known?.actor !== actor) upgradeActors.set(document, { first, actor })
+  return change.actors[0] === actor
 }
+
+/** The actor of each open document's upgrades: it is asked for with each change. */
+const upgradeActors = new WeakMap<OpenDocument, { readonly first: string; readonly actor: string }>()
 
 /** In comments, whether the change touches only what its author may touch. The structure was checked before. */
 export function checkComments(

@@ -1,5 +1,6 @@
 import type { DocumentKind, Subject } from '@pluto-duck/crdt-model/protocol'
 import { type QueryExecutorProvider, sql } from 'kysely'
+import { hot, runHot } from '../database/hot.ts'
 
 /** The SQL of the change log. Whoever calls it decides on transactions. */
 export type Executor = QueryExecutorProvider
@@ -247,45 +248,61 @@ export interface Append {
  */
 export async function insertChanges(db: Executor, append: Append): Promise<boolean> {
   const { workspaceId, after, changes, documents, actors } = append
-  const { rows } = await sql<{ seq: string }>`
-    with counted as (
-      update workspace_counters set seq = ${after + changes.length},
-        bytes = bytes + ${changes.reduce((sum, one) => sum + one.bytes.length, 0)}::bigint,
-        documents = documents + ${documents.filter(one => one.isNew).length}::integer
-      where workspace_id = ${workspaceId} and seq = ${after}
-      returning seq
-    ), bound as (
-      insert into actors (workspace_id, actor, device_id)
-      select ${workspaceId}::uuid, actor, device_id
-      from counted, unnest(${[...actors.keys()]}::text[], ${[...actors.values()]}::uuid[]) as given (actor, device_id)
-      on conflict do nothing
-    ), described as (
-      insert into documents
-        (workspace_id, id, kind, subject_kind, subject_id, base, title, heads, created_seq, seq)
-      select ${workspaceId}::uuid, id, kind, subject_kind, subject_id, base, title, string_to_array(heads, ','), created_seq, given.seq
-      from counted, unnest(
-        ${documents.map(one => one.id)}::uuid[], ${documents.map(one => one.kind)}::text[],
-        ${documents.map(one => one.subject?.kind ?? null)}::text[], ${documents.map(one => one.subject?.id ?? null)}::uuid[],
-        ${documents.map(one => one.base)}::uuid[],
-        ${documents.map(one => one.title)}::text[], ${documents.map(one => one.heads.join(','))}::text[],
-        ${documents.map(one => one.createdSeq)}::bigint[], ${documents.map(one => one.seq)}::bigint[]
-      ) as given (id, kind, subject_kind, subject_id, base, title, heads, created_seq, seq)
-      on conflict (workspace_id, id)
-        do update set heads = excluded.heads, seq = excluded.seq, title = excluded.title
-    ), appended as (
-      insert into changes
-      (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
-    select ${workspaceId}::uuid, ${after}::bigint + place, document_id, hash, actor, actor_seq, author_id, device_id,
-      ${append.receivedAt}::timestamptz, live, bytes
-    from counted, unnest(
-      ${changes.map(one => one.documentId)}::uuid[], ${changes.map(one => Buffer.from(one.hash, 'hex'))}::bytea[],
-      ${changes.map(one => one.actor)}::text[], ${changes.map(one => one.actorSeq)}::integer[],
-      ${changes.map(one => one.authorId)}::text[], ${changes.map(one => one.deviceId)}::uuid[],
-      ${changes.map(one => one.live)}::boolean[], ${changes.map(one => asBuffer(one.bytes))}::bytea[]
-    ) with ordinality as given (document_id, hash, actor, actor_seq, author_id, device_id, live, bytes, place)
-    )
-    select seq from counted`.execute(db)
+  const { rows } = await runHot<{ seq: string }>(db, INSERT, [
+    workspaceId,
+    after,
+    after + changes.length,
+    changes.reduce((sum, one) => sum + one.bytes.length, 0),
+    documents.filter(one => one.isNew).length,
+    [...actors.keys()],
+    [...actors.values()],
+    documents.map(one => one.id),
+    documents.map(one => one.kind),
+    documents.map(one => one.subject?.kind ?? null),
+    documents.map(one => one.subject?.id ?? null),
+    documents.map(one => one.base),
+    documents.map(one => one.title),
+    documents.map(one => one.heads.join(',')),
+    documents.map(one => one.createdSeq),
+    documents.map(one => one.seq),
+    append.receivedAt,
+    changes.map(one => one.documentId),
+    changes.map(one => Buffer.from(one.hash, 'hex')),
+    changes.map(one => one.actor),
+    changes.map(one => one.actorSeq),
+    changes.map(one => one.authorId),
+    changes.map(one => one.deviceId),
+    changes.map(one => one.live),
+    changes.map(one => asBuffer(one.bytes)),
+  ])
   return rows.length === 1
 }
+
+const INSERT = hot(`
+  with counted as (
+    update workspace_counters set seq = $3::bigint, bytes = bytes + $4::bigint, documents = documents + $5::integer
+    where workspace_id = $1::uuid and seq = $2::bigint
+    returning seq
+  ), bound as (
+    insert into actors (workspace_id, actor, device_id)
+    select $1::uuid, actor, device_id
+    from counted, unnest($6::text[], $7::uuid[]) as given (actor, device_id)
+    on conflict do nothing
+  ), described as (
+    insert into documents
+      (workspace_id, id, kind, subject_kind, subject_id, base, title, heads, created_seq, seq)
+    select $1::uuid, id, kind, subject_kind, subject_id, base, title, string_to_array(heads, ','), created_seq, given.seq
+    from counted, unnest($8::uuid[], $9::text[], $10::text[], $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::bigint[], $16::bigint[])
+      as given (id, kind, subject_kind, subject_id, base, title, heads, created_seq, seq)
+    on conflict (workspace_id, id)
+      do update set heads = excluded.heads, seq = excluded.seq, title = excluded.title
+  ), appended as (
+    insert into changes
+      (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
+    select $1::uuid, $2::bigint + place, document_id, hash, actor, actor_seq, author_id, device_id, $17::timestamptz, live, bytes
+    from counted, unnest($18::uuid[], $19::bytea[], $20::text[], $21::integer[], $22::text[], $23::uuid[], $24::boolean[], $25::bytea[])
+      with ordinality as given (document_id, hash, actor, actor_seq, author_id, device_id, live, bytes, place)
+  )
+  select seq from counted`)
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

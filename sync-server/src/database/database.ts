@@ -4,6 +4,7 @@ import pg from 'pg'
 import type { Config } from '../config/index.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded.ts'
 import { asDatabaseError } from './errors.ts'
+import { keepPlans } from './hot.ts'
 import type { Database } from './tables.ts'
 
 export interface ServerDatabase {
@@ -46,7 +47,10 @@ export const createDatabase = async (
   })
   // A connection that breaks (Postgres restarted) is dropped; unhandled, either event would end the process. The pool tells only
   // of idle ones: one that breaks between two statements of a transaction says so itself (DB7).
-  pool.on('connect', client => client.on('error', onError))
+  pool.on('connect', client => {
+    client.on('error', onError)
+    keepPlans(client)
+  })
   pool.on('error', () => {})
   const db = new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
   const ping = async (): Promise<void> => {

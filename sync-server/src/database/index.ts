@@ -1,5 +1,6 @@
 export { createDatabase, type ServerDatabase } from './database.ts'
 export { asDatabaseError, isUniqueViolation, transact } from './errors.ts'
+export { type HotStatement, hot, runHot } from './hot.ts'
 export { assertSchema, migrate } from './migrate.ts'
 export { runningEmbedded } from './running.ts'
 export type { Database, Json, Time, TimeByDefault } from './tables.ts'

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { inflateRawSync } from 'node:zlib'
 import { ByteReader } from './columns.ts'
 import { type ChangeLimits, RefusedChange, refuse } from './limits.ts'
@@ -32,7 +32,9 @@ export function readChunk(bytes: Uint8Array, limits: ChangeLimits): ChangeChunk 
   if (reader.at + length !== bytes.length) refuse('invalid', 'its length is not that of its content')
   const content = bytes.subarray(reader.at)
   const body = type === COMPRESSED_CHANGE ? inflate(content, limits) : content
-  const digest = createHash('sha256').update(hashedHeader(body.length)).update(body).digest()
+  // The hash is that of type, length and body as they are uncompressed, which a plain change's own bytes are.
+  const hashed = type === CHANGE ? bytes.subarray(8) : Buffer.concat([hashedHeader(body.length), body])
+  const digest = hash('sha256', hashed, 'buffer')
   if (digest.compare(bytes, 4, 8, 0, 4) !== 0) refuse('invalid', 'bad checksum')
   return { hash: digest.toString('hex'), body }
 }

@@ -64,6 +64,8 @@ function tryChanges(handle: Handle, changes: readonly Uint8Array[]): void {
   const before = handle.getHeads()
   handle.applyChanges([...changes])
   if (handle.getMissingDeps().length > 0) throw new Error('dependencies are missing')
+  // One piece is quicker than many; changes that came in another order than Automerge keeps are compared one by one.
+  if (Buffer.concat(changes).equals(handle.saveSince(before))) return
   const back = handle.getChanges(before)
   if (back.length !== changes.length) throw new Error('another number of changes came back')
   const given = new Map(changes.map(bytes => [checksum(bytes), bytes]))
