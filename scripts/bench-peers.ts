@@ -1,121 +1,187 @@
 // `npm run bench:peers`: the same workloads on other sync engines and on ours, side by side. Slow, and needs the network: the peers
-// are installed outside the lockfile, into the temporary folder, in the versions below.
-//   -- --full        the whole of both workloads, medians of 5; else a tenth, medians of 3
-//   -- NAME…         only these peers
+// are installed outside the lockfile, into the temporary folder, in the versions of sync-server/bench/peers/versions.json.
+//   -- --full        the sizes of the issue, medians of 5; else smaller, medians of 3 (of 1 where a round takes long)
+//   -- --table       measures nothing: prints what was measured before
+//   -- NAME…         only these engines (`pluto-duck` is ours) and these workloads (w1 to w6)
+// What is measured is kept beside the peers, so that a table can be measured in parts.
 import { spawn } from 'node:child_process'
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg, tmpdir } from 'node:os'
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg, tmpdir, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
-import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { parseFigure } from './bench/figures.ts'
+import { type Case, casesOf, OURS, ourFigures, type PeerResult, tableOf, WORKLOADS } from './bench/peers.ts'
 
-const VERSIONS = {
-  '@automerge/automerge': '3.5.0',
-  '@automerge/automerge-repo': '2.5.6',
-  '@automerge/automerge-repo-network-websocket': '2.5.6',
-  '@automerge/automerge-repo-storage-nodefs': '2.5.6',
-  ws: '8.23.0',
-  'y-leveldb': '0.2.0',
-  'y-websocket': '2.1.0',
-  yjs: '13.6.33',
-}
-const PEERS = ['automerge-repo', 'y-websocket']
-const measured = z.object({
-  peer: z.string(),
-  workload: z.string(),
-  seconds: z.number(),
-  bytes: z.number(),
-  server_cpu: z.number().nullable(),
-})
-type Measured = z.infer<typeof measured>
-
+/** One peer in one workload; a peer that takes longer is said to. */
+const LIMIT_MS = 280_000
 const root = resolve(import.meta.dirname, '..')
+const drivers = join(root, 'sync-server/bench/peers')
+const folder = join(tmpdir(), 'pluto-duck-peers')
+const kept = join(folder, 'measured.jsonl')
+const versions = z
+  .record(z.string(), z.record(z.string(), z.string()))
+  .parse(JSON.parse(readFileSync(join(drivers, 'versions.json'), 'utf8')))
+const figures = z.record(z.string(), z.number().nullable())
+const result = z.strictObject({
+  engine: z.string(),
+  of: z.string(),
+  at: z.string(),
+  load: z.number(),
+  figures: figures.nullable(),
+  failed: z.string().nullable(),
+})
+
 const { values, positionals } = parseArgs({
-  options: { full: { type: 'boolean', default: false } },
+  options: { full: { type: 'boolean', default: false }, table: { type: 'boolean', default: false } },
   allowPositionals: true,
 })
-const unknown = positionals.filter(name => !PEERS.includes(name))
-if (unknown.length > 0) throw new Error(`no such peer: ${unknown.join(', ')}; there are ${PEERS.join(', ')}`)
-const sizes = values.full ? ['1000', '259778', '5'] : ['1000', '26000', '3']
-
-const folder = join(tmpdir(), 'pluto-duck-peers')
+const engines = [OURS, ...Object.keys(versions)]
+const unknown = positionals.filter(name => !engines.includes(name) && !WORKLOADS.includes(name))
+if (unknown.length > 0)
+  throw new Error(`no such name: ${unknown.join(', ')}; there are ${[...engines, ...WORKLOADS].join(', ')}`)
+const chosen = (all: readonly string[]): readonly string[] => {
+  const named = all.filter(name => positionals.includes(name))
+  return named.length > 0 ? named : all
+}
+const cases = casesOf(values.full).filter(one => chosen(WORKLOADS).includes(one.workload))
 mkdirSync(folder, { recursive: true })
-writeFileSync(
-  join(folder, 'package.json'),
-  JSON.stringify({ private: true, type: 'module', dependencies: VERSIONS }, null, 2),
-)
-console.log(`installing the peers into ${folder} …`)
-await run('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], folder, console.log)
-cpSync(join(root, 'sync-server/bench/peers'), folder, { recursive: true })
 
-const results: Measured[] = []
-for (const peer of positionals.length > 0 ? positionals : PEERS) {
-  console.log(`${peer} …`)
-  await run(process.execPath, [join(folder, 'measure.mjs'), peer, ...sizes], folder, line => {
-    results.push(measured.parse(JSON.parse(line)))
+if (!values.table) {
+  for (const engine of chosen(engines)) {
+    if (engine === OURS) await measureOurs()
+    else await measurePeer(engine)
+  }
+}
+
+const newest = new Map<string, PeerResult>()
+for (const one of readKept()) newest.set(`${one.engine} ${one.of}`, one)
+console.log(
+  `\n${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), ${(totalmem() / 2 ** 30).toFixed(1)} GB, Node ${process.version}`,
+)
+for (const [peer, packages] of Object.entries(versions))
+  console.log(
+    `${peer}: ${Object.entries(packages)
+      .map(([name, version]) => `${name} ${version}`)
+      .join(', ')}`,
+  )
+for (const one of cases) {
+  const results = engines.flatMap(engine => newest.get(`${engine} ${one.name}`) ?? [])
+  if (results.length === 0) continue
+  const loads = results.map(each => each.load)
+  const [first, last] = [
+    results.map(each => each.at).sort()[0]!,
+    results
+      .map(each => each.at)
+      .sort()
+      .at(-1)!,
+  ]
+  console.log(
+    `\n${tableOf(one, results)}\n  medians of ${one.sizes.rounds}; ${first.slice(0, 16)} to ${last.slice(0, 16)}, load ${Math.min(...loads).toFixed(1)} to ${Math.max(...loads).toFixed(1)}`,
+  )
+}
+
+async function measureOurs(): Promise<void> {
+  for (const workload of new Set(cases.map(one => one.workload))) {
+    console.log(`${OURS}, ${workload} …`)
+    const found = new Map<string, number>()
+    const args = [join(root, 'scripts/bench.ts'), '--json', `${workload}.bench`]
+    const ended = await run(process.execPath, values.full ? [...args, '--full'] : args, root, line => {
+      const figure = parseFigure(line)
+      if (figure) found.set(figure.name, figure.value)
+    })
+    for (const one of cases.filter(each => each.workload === workload)) {
+      const taken = ourFigures(one, found)
+      keep(OURS, one, taken, taken ? null : (ended ?? 'it printed no figure'))
+    }
+  }
+}
+
+async function measurePeer(engine: string): Promise<void> {
+  const own = join(folder, engine)
+  const failed = await install(engine, own)
+  for (const one of cases) {
+    if (failed !== null) {
+      keep(engine, one, null, failed)
+      continue
+    }
+    console.log(`${engine}, ${one.name} …`)
+    let taken: PeerResult['figures'] = null
+    const args = [join(own, 'measure.mjs'), engine, one.workload, JSON.stringify(one.sizes)]
+    const take = (line: string): void => {
+      if (line.startsWith('{"figures"')) taken = figures.parse(JSON.parse(line).figures)
+    }
+    const ended = await run(process.execPath, args, own, take, LIMIT_MS)
+    keep(engine, one, taken, taken ? null : (ended ?? 'it printed no figure'))
+  }
+}
+
+/** Null, or why it could not be installed. */
+async function install(engine: string, own: string): Promise<string | null> {
+  console.log(`installing ${engine} …`)
+  mkdirSync(own, { recursive: true })
+  const wanted = JSON.stringify({ private: true, type: 'module', dependencies: versions[engine] }, null, 2)
+  writeFileSync(join(own, 'package.json'), wanted)
+  cpSync(drivers, own, { recursive: true })
+  let code: string | null = null
+  const args = ['install', '--no-audit', '--no-fund', '--loglevel=error']
+  const ended = await run('npm', args, own, line => {
+    code ??= /^npm error code (\w+)/.exec(line)?.[1] ?? null
   })
-}
-console.log('ours …')
-const ours = new Map<string, number>()
-const bench = [join(root, 'scripts/bench.ts'), '--json', 'w1.bench', 'w2.bench']
-await run(process.execPath, values.full ? [...bench, '--full'] : bench, root, line => {
-  const figure = parseFigure(line)
-  if (figure) ours.set(figure.name, figure.value)
-})
-const own = (workload: string, seconds: number, bytes: number, cpu: string): Measured => ({
-  peer: 'pluto-duck',
-  workload,
-  seconds,
-  bytes,
-  server_cpu: ours.get(cpu) ?? null,
-})
-const of = (name: string): number => ours.get(name) ?? Number.NaN
-results.push(
-  own('w1', of('w1_1000_seconds'), of('w1_1000_bytes') * 1e6, 'w1_1000_server_cpu'),
-  own('w2', of('w2_editable') / 1000, of('w2_bytes') * 1e3, ''),
-)
-
-console.log(`\n${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, load ${loadavg()[0]!.toFixed(1)}`)
-console.log(`w1: 1,000 small documents to a new device; w2: a text of ${sizes[1]} keystrokes, editable\n`)
-for (const workload of ['w1', 'w2']) {
-  const mine = results.findLast(one => one.workload === workload)!
-  for (const one of results.filter(result => result.workload === workload))
-    console.log(
-      [
-        workload,
-        one.peer.padEnd(16),
-        `${one.seconds.toFixed(2)} s`.padStart(10),
-        `${(one.bytes / 1e3).toFixed(0)} KB`.padStart(10),
-        one.server_cpu === null ? ''.padStart(16) : `server ${one.server_cpu.toFixed(2)} s`.padStart(16),
-        `${(one.seconds / mine.seconds).toFixed(1)} x our time`.padStart(18),
-        `${(one.bytes / mine.bytes).toFixed(1)} x our bytes`.padStart(18),
-      ].join('  '),
-    )
+  return ended === null ? null : `not installed (${code ?? ended})`
 }
 
-/** Runs a program to its end, line by line; throws unless it ends with 0. */
-async function run(
+function keep(engine: string, of: Case, taken: PeerResult['figures'], failed: string | null): void {
+  const load = loadavg()[0]!
+  const one: PeerResult = { engine, of: of.name, at: new Date().toISOString(), load, figures: taken, failed }
+  if (failed !== null) console.log(`${engine}, ${of.name}: ${failed}`)
+  appendFileSync(kept, `${JSON.stringify(one)}\n`)
+}
+
+function readKept(): PeerResult[] {
+  if (!existsSync(kept)) return []
+  const lines = readFileSync(kept, 'utf8').split('\n').filter(Boolean)
+  return lines.map(line => result.parse(JSON.parse(line)))
+}
+
+/** Runs a program to its end; `heard` gets the lines of both its outputs. Null when it ended with 0, else why not, without paths. */
+function run(
   program: string,
-  args: string[],
+  args: readonly string[],
   cwd: string,
   heard: (line: string) => void,
-): Promise<void> {
-  const child = spawn(program, args, {
-    cwd,
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: {
-      ...process.env,
-      PLUTO_WORKLOADS: pathToFileURL(join(root, 'sync-server/bench/harness/workloads.ts')).href,
-    },
+  limitMs?: number,
+): Promise<string | null> {
+  const env = {
+    ...process.env,
+    PLUTO_WORKLOADS: pathToFileURL(join(root, 'sync-server/bench/harness/workloads.ts')).href,
+  }
+  const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  let late = false
+  const timer = limitMs && setTimeout(stop, limitMs)
+  function stop(): void {
+    late = true
+    child.kill()
+  }
+  for (const stream of [child.stdout, child.stderr]) {
+    let rest = ''
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (rest + text).split('\n')
+      rest = lines.pop()!
+      for (const line of lines) {
+        heard(line)
+        if (/error/i.test(line)) said = line
+      }
+    })
+  }
+  return new Promise(done => {
+    child.once('error', error => done(error.message))
+    child.once('close', code => {
+      if (timer) clearTimeout(timer)
+      const reason = said.replaceAll(/(?:file:\/\/)?(?:\/[\w.@+-]+){2,}/g, '…').trim()
+      done(late ? `more than ${limitMs! / 1000} s` : code === 0 ? null : reason || `ended with ${code}`)
+    })
   })
-  const ended = new Promise<number>((done, fail) => {
-    child.once('error', fail)
-    child.once('close', code => done(code ?? 1))
-  })
-  for await (const line of createInterface({ input: child.stdout })) heard(line)
-  const code = await ended
-  if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}`)
 }
