@@ -3,6 +3,7 @@ import { parse as parseUuid } from 'uuid'
 import { z } from 'zod'
 import { AppError } from '../errors/index.ts'
 import { type BundleLimits, decodeBundle } from './bundle.ts'
+import { decodeCbor } from './cbor.ts'
 import { hash, id, seq } from './ids.ts'
 import { LIMITS } from './limits.ts'
 import { documentKind } from './roles.ts'
@@ -146,25 +147,22 @@ const fromHex = (text: string): Uint8Array => {
   for (let i = 0; i < 32; i++) out[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16)
   return out
 }
-const HEX_BYTE = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
+const DIGITS = new TextEncoder().encode('0123456789abcdef')
+const ascii = new TextDecoder()
 const toHex = (given: Uint8Array): string => {
-  let out = ''
-  for (const byte of given) out += HEX_BYTE[byte]
-  return out
+  const out = new Uint8Array(2 * given.length)
+  for (let i = 0, at = 0; i < given.length; i++) {
+    const byte = given[i] as number
+    out[at++] = DIGITS[byte >> 4] as number
+    out[at++] = DIGITS[byte & 15] as number
+  }
+  return ascii.decode(out)
 }
 
 /** Any sixteen bytes: the schemas say which are an id. */
 const toId = (given: Uint8Array): string => {
   const hex = toHex(given)
-  return [
-    [0, 8],
-    [8, 12],
-    [12, 16],
-    [16, 20],
-    [20, 32],
-  ]
-    .map(([from, to]) => hex.slice(from, to))
-    .join('-')
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }
 
 type Item = Record<string, unknown>
@@ -218,17 +216,22 @@ export const encodeSequence = (items: Iterable<Item>): Uint8Array => {
   return out
 }
 
-const DECODE = { strict: true, allowIndefinite: false, rejectDuplicateMapKeys: true, useMaps: false } as const
 /** Items nest a map in a map at most, with few keys, and lists of heads; more is refused before it is decoded. */
 const MAX_DEPTH = 4
 const MAX_KEYS = 64
 const MAX_ELEMENTS = 100_000
 
+/** How long a buffer with the item that it begins with has to be at least. */
+const lengthNeeded = (buffer: Uint8Array): number => {
+  const cut = { needed: 0 }
+  return endOfItem(buffer, 0, 0, cut) ?? cut.needed
+}
+
 /**
  * Where the item that starts at `at` ends, or null when the buffer ends before it does. Definite lengths only (RFC 8949 3):
  * knowing the end beforehand tells a cut item from a broken one without reading a decoder's error texts.
  */
-const endOfItem = (buffer: Uint8Array, at: number, depth = 0): number | null => {
+const endOfItem = (buffer: Uint8Array, at: number, depth = 0, cut = { needed: 0 }): number | null => {
   const first = buffer[at]
   if (first === undefined) return null
   const major = first >> 5
@@ -245,13 +248,14 @@ const endOfItem = (buffer: Uint8Array, at: number, depth = 0): number | null => 
   }
   if (major === 2 || major === 3) {
     next += argument
+    cut.needed = next
     return next > buffer.length ? null : next
   }
   if ((major === 4 && argument > MAX_ELEMENTS) || (major === 5 && argument > MAX_KEYS))
     throw new AppError('request.invalid', 'An item of the sequence has more parts than any of ours.')
   const children = major === 4 ? argument : major === 5 ? 2 * argument : major === 6 ? 1 : 0
   for (let i = 0; i < children; i++) {
-    const end = endOfItem(buffer, next, depth + 1)
+    const end = endOfItem(buffer, next, depth + 1, cut)
     if (end === null) return null
     next = end
   }
@@ -267,7 +271,7 @@ export const decodeItem = (buffer: Uint8Array): { item: Item; rest: Uint8Array }
   if (end === null) return null
   let value: unknown
   try {
-    value = cborg.decode(buffer.subarray(0, end), DECODE)
+    value = decodeCbor(buffer.subarray(0, end))
   } catch (error) {
     throw new AppError('request.invalid', 'The body is not a CBOR sequence.', { cause: error })
   }
@@ -294,25 +298,43 @@ export const decodeSequence = (buffer: Uint8Array): Item[] => [...itemsOf(buffer
 /** Items out of a byte stream, as they become whole. `finish` tells whether bytes were left over. */
 export class SequenceReader {
   #pending: Uint8Array = new Uint8Array(0)
+  /** What came since `#pending` was joined, and the bytes that its first item needs at least: joining less would be for nothing. */
+  #more: Uint8Array[] = []
+  #length = 0
+  #needed = 0
 
   push(chunk: Uint8Array): Item[] {
-    if (this.#pending.length === 0) this.#pending = chunk
-    else {
-      const joined = new Uint8Array(this.#pending.length + chunk.length)
-      joined.set(this.#pending)
-      joined.set(chunk, this.#pending.length)
-      this.#pending = joined
-    }
+    this.#more.push(chunk)
+    this.#length += chunk.length
+    if (this.#length < this.#needed) return []
+    this.#join()
     const items: Item[] = []
     for (let next = decodeItem(this.#pending); next; next = decodeItem(this.#pending)) {
       items.push(next.item)
       this.#pending = next.rest
     }
+    this.#length = this.#pending.length
+    this.#needed = lengthNeeded(this.#pending)
     return items
   }
 
+  #join(): void {
+    const [only] = this.#more
+    if (this.#pending.length === 0 && this.#more.length === 1 && only) this.#pending = only
+    else {
+      const joined = new Uint8Array(this.#length)
+      let at = 0
+      for (const part of [this.#pending, ...this.#more]) {
+        joined.set(part, at)
+        at += part.length
+      }
+      this.#pending = joined
+    }
+    this.#more = []
+  }
+
   finish(): { cut: boolean } {
-    return { cut: this.#pending.length > 0 }
+    return { cut: this.#length > 0 }
   }
 }
 

@@ -842,7 +842,12 @@ export class Documents {
     const topped = !sameHeads(before, A.getHeads(entry.doc))
     let fresh: StoredChange[]
     try {
-      fresh = decodeLocal(entry.doc, bytes)
+      // Most of what the server tells of after a push came from here.
+      const unknown = items.filter(item => !A.hasHeads(entry.doc, [item.hash]))
+      fresh = decodeLocal(
+        entry.doc,
+        unknown.map(item => item.bytes),
+      )
     } catch (error) {
       // What was merged from the base belongs to changes that did not come.
       if (topped) this.#forget(entry)

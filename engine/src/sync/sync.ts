@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { type AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
-import { digestOfHeads, LIMITS, type LiveEvent, type LogItem } from '@pluto-duck/crdt-model/protocol'
+import { HeadsDigest, LIMITS, type LiveEvent, type LogItem } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
 import type { Documents } from '../documents/index.ts'
 import { type State, Workspaces } from '../state/index.ts'
@@ -83,6 +84,7 @@ export class Sync {
   #more = false
   #digest: SyncView['digest'] = 'unknown'
   #noDigest = false
+  readonly #heads = new HeadsDigest(() => createHash('sha256'))
   #healed = 0
   #failures = 0
   /** The connection was lost, or the program was away, since the outbox was told so. */
@@ -457,9 +459,10 @@ export class Sync {
       this.#digest = this.#digest === 'different' ? 'different' : 'unknown'
       return false
     }
-    const mine = digestOfHeads(
+    this.#heads.replace(
       documents.list(workspaceId).map(info => ({ document_id: info.documentId, heads: info.heads })),
     )
+    const mine = this.#heads.digest()
     this.#digest = mine === digest ? 'equal' : 'different'
     if (mine !== digest) return false
     this.#healed = 0

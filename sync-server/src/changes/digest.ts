@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
-import { digestLine } from '@pluto-duck/crdt-model/protocol'
+import { HeadsDigest } from '@pluto-duck/crdt-model/protocol'
 import { sql } from 'kysely'
 import type { Executor } from './store.ts'
 
 interface Known {
   seq: number
-  readonly lines: Map<string, string>
+  readonly heads: HeadsDigest
   digest: string | null
 }
 
@@ -30,7 +30,11 @@ export class Digests {
       from (select coalesce(max(seq), 0) as seq from workspace_counters where workspace_id = ${workspaceId}) n
       left join documents d on d.workspace_id = ${workspaceId} and d.seq > ${since}`.execute(this.db)
     const now = Number(rows[0]?.now ?? 0)
-    const known = this.known.get(workspaceId) ?? { seq: 0, lines: new Map<string, string>(), digest: null }
+    const known = this.known.get(workspaceId) ?? {
+      seq: 0,
+      heads: new HeadsDigest(() => createHash('sha256')),
+      digest: null,
+    }
     this.known.delete(workspaceId)
     this.known.set(workspaceId, known)
     for (const oldest of this.known.keys()) {
@@ -43,18 +47,10 @@ export class Digests {
       return await this.read(workspaceId)
     }
     if (now > known.seq || known.digest === null) {
-      for (const { id, heads } of rows)
-        if (id && heads?.length) known.lines.set(id, digestLine({ document_id: id, heads }))
-        else if (id) known.lines.delete(id)
+      for (const { id, heads } of rows) if (id) known.heads.set({ document_id: id, heads: heads ?? [] })
       known.seq = now
-      known.digest = digestOf(known.lines)
+      known.digest = known.heads.digest()
     }
     return { seq: now, digest: known.digest }
   }
-}
-
-function digestOf(lines: ReadonlyMap<string, string>): string {
-  const hash = createHash('sha256')
-  for (const id of [...lines.keys()].sort()) hash.update(lines.get(id)!)
-  return hash.digest('hex')
 }
