@@ -96,7 +96,7 @@ afterAll(async () => {
 })
 
 describe('drafts on the command line', () => {
-  it('[DRAFT7][DRAFT9][HIST1] fork, edit, review, comment on a line, request changes, approve, merge', async () => {
+  it('[DRAFT7][DRAFT9][HIST1][HIST2] fork, edit, review, comment on a line, request changes, approve, merge', async () => {
     const { draft_id: draft } = await json(grace, 'draft', 'new', 'weekly', '--title', 'count too')
     await edit(grace, draft, 'revenue.sql', text => text.replace('sum(amount) as total', 'count(*) as n'))
     await inSync(grace)
@@ -117,6 +117,8 @@ describe('drafts on the command line', () => {
     })
     await inSync(ada)
     await inSync(grace)
+    const commented = await pluto(grace, 'blame', draft, 'revenue')
+    expect(commented.out).toMatch(/Ada +comment +\^ keep the sum\n.*from orders/)
     const shown = await pluto(grace, 'draft', 'show', draft)
     expect(shown.out).toContain('changes requested')
     expect(shown.out).toContain('on revenue, line 2\n    Ada: keep the sum')

@@ -5,6 +5,8 @@ import type { PipelineDoc } from './schema.ts'
 export interface BlamedLine {
   /** Without its line break. */
   readonly text: string
+  /** In UTF-16 code units, with its line break. */
+  readonly length: number
   /** The latest change that wrote a character of the line that is still there; null for a text that is none. */
   readonly change: string | null
 }
@@ -84,6 +86,10 @@ export function blameLines(
       latest = op
     }
     from += line.length + 1
-    return { text: line.replace(/\r$/, ''), change: latest === null ? null : finder.changeOf(latest) }
+    return {
+      text: line.replace(/\r$/, ''),
+      length: line.length + 1,
+      change: latest === null ? null : finder.changeOf(latest),
+    }
   })
 }

@@ -400,6 +400,20 @@ export const METHODS = {
               /** Null for what is not published. */
               version: z.number().int().positive().nullable(),
               message: z.string().nullable(),
+              /** Threads whose range begins in this line, removed messages left out. */
+              comments: z.array(
+                z.strictObject({
+                  thread_id: z.string(),
+                  resolved: z.boolean(),
+                  messages: z.array(
+                    z.strictObject({
+                      author: author.nullable(),
+                      at: timestamp.nullable(),
+                      body: z.string(),
+                    }),
+                  ),
+                }),
+              ),
             }),
           ),
         }),

@@ -98,6 +98,16 @@ export class JsonTable<S extends z.ZodType> {
     return rows.map(row => this.#schema.parse(JSON.parse(row.body)))
   }
 
+  /** A part of each value of a parent (`$.summary`), newest first: the rest is neither read out of the database nor parsed. */
+  async parts<P extends z.ZodType>(parent: string, path: string, schema: P): Promise<z.output<P>[]> {
+    const rows = await this.#state.read.all<{ part: string }>(
+      `select json_extract(body, $2)::varchar as part from ${this.#table} where parent = $1 order by created_at desc, key desc`,
+      parent,
+      path,
+    )
+    return rows.map(row => schema.parse(JSON.parse(row.part)))
+  }
+
   remove(key: string): Promise<void> {
     return this.#state.write(tx => tx.run(`delete from ${this.#table} where key = $1`, key))
   }

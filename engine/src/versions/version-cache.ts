@@ -61,8 +61,8 @@ export class VersionCache {
 
   /** Versions known here, newest first. */
   async known(pipelineId: string): Promise<VersionSummary[]> {
-    const all = await this.#table.list({ parent: pipelineId, limit: 100_000 })
-    return all.map(entry => entry.summary).sort((a, b) => b.number - a.number)
+    const all = await this.#table.parts(pipelineId, '$.summary', versionSummary)
+    return all.sort((a, b) => b.number - a.number)
   }
 
   /** Takes over the current versions of a workspace's pipelines. Answers the pipelines whose current version is new here. */

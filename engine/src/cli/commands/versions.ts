@@ -55,7 +55,9 @@ export const addVersionCommands = (program: Command, context: Context): void => 
 
   program
     .command('blame <pipeline> [step]')
-    .description('who wrote each line, in which version and why; of a step, `report`, or everything')
+    .description(
+      'who wrote each line, in which version and why, and what was said about it; of a step, `report`, or everything',
+    )
     .option('--version <n>', 'of a published version instead of the working state')
     .action(async (name: string, step: string | undefined, options: { version?: string }) => {
       const session = await context.session()
@@ -118,12 +120,23 @@ const showBlame = ({ target, lines }: OutputOf<'version.blame'>['texts'][number]
     target,
     table(
       ['version', 'by', 'message', 'line', ''],
-      lines.map((line, i) => [
-        line.version === null ? '–' : `v${line.version}`,
-        line.author?.name ?? (line.change === null ? '' : 'you'),
-        (line.message ?? (line.change === null ? '' : 'not published')).split('\n')[0]?.slice(0, 40) ?? '',
-        String(i + 1),
-        line.text,
+      lines.flatMap((line, i) => [
+        [
+          line.version === null ? '–' : `v${line.version}`,
+          line.author?.name ?? (line.change === null ? '' : 'you'),
+          (line.message ?? (line.change === null ? '' : 'not published')).split('\n')[0]?.slice(0, 40) ?? '',
+          String(i + 1),
+          line.text,
+        ],
+        ...line.comments.flatMap(({ resolved, messages }) =>
+          messages.map(message => [
+            '',
+            message.author?.name ?? 'you',
+            resolved ? 'comment, resolved' : 'comment',
+            '',
+            `  ^ ${message.body.replaceAll('\n', ' ')}`,
+          ]),
+        ),
       ]),
       'It is empty.',
     ),
