@@ -517,10 +517,11 @@ export class Documents {
   }
 
   /** The connection was lost: what waits was not written beside the others, whatever was thought then. */
-  unlive(workspaceId: string): Promise<void> {
+  async unlive(workspaceId: string): Promise<void> {
     for (const documentId of this.#beside.keys())
       if (this.#infos.get(documentId)?.workspaceId === workspaceId) this.#beside.delete(documentId)
-    return this.#state.write(tx =>
+    if (this.waiting({ workspaceId }) === 0) return
+    await this.#state.write(tx =>
       tx.run('update outbox set live = false where workspace_id = $1 and live', workspaceId),
     )
   }

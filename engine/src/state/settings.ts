@@ -24,6 +24,8 @@ export class Settings {
 
   /** This installation's id, made at the first call and kept. */
   async deviceId(): Promise<string> {
+    const known = await this.get('device_id')
+    if (known !== null) return known
     await this.#state.write(tx => tx.run('insert or ignore into meta values ($1, $2)', 'device_id', newId()))
     return (await this.get('device_id')) as string
   }

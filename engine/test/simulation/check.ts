@@ -194,6 +194,6 @@ async function checkNewDevice(world: World, log: ReadonlyMap<string, A.Doc<unkno
     if (status.state !== 'in_sync') return [`a new device is not in sync: ${JSON.stringify(status)}`]
     return await checkDevice(device, true, log, new Map())
   } finally {
-    await device.remove()
+    await device.remove(true)
   }
 }

@@ -1,12 +1,19 @@
+import { startTrials } from '@pluto-duck/sync-server'
 import pg from 'pg'
 import type { Person } from './device.ts'
+import { closeRested } from './folders.ts'
 import { Replica } from './replica.ts'
 
-/** The servers of a process of simulations, all on one database; those that died are replaced. */
+/**
+ * The servers of a process of simulations, all on one database, with the same workers for their trials. Those that a simulation does
+ * not use wait for the next one: starting a server costs as much as the rest of a seed.
+ */
 export class Cluster {
   readonly databaseUrl: string
   readonly sql: pg.Pool
+  readonly #trials = startTrials()
   #replicas: Replica[] = []
+  #spare: Replica[] = []
   readonly #buried: Promise<void>[] = []
   readonly #people: Person[] = []
   #count = 0
@@ -35,11 +42,21 @@ export class Cluster {
   }
 
   async #have(count: number): Promise<void> {
-    for (const dead of this.#replicas.filter(replica => replica.dead)) this.#buried.push(dead.close())
-    this.#replicas = this.#replicas.filter(replica => !replica.dead)
+    const all = [...this.#replicas, ...this.#spare]
+    for (const dead of all.filter(replica => replica.dead)) this.#buried.push(dead.close())
+    const living = all.filter(replica => !replica.dead)
+    this.#replicas = living.slice(0, count)
+    this.#spare = living.slice(count)
     while (this.#replicas.length < count)
-      this.#replicas.push(await Replica.start(`server ${++this.#count}`, this.databaseUrl))
-    for (const extra of this.#replicas.splice(count)) this.#buried.push(extra.close())
+      this.#replicas.push(await Replica.start(`server ${++this.#count}`, this.databaseUrl, this.#trials))
+  }
+
+  /** One ends in good order, as for an update: what it has under way it answers. Another takes its place. */
+  async restart(replica: Replica): Promise<void> {
+    const count = this.#replicas.length
+    this.#replicas = this.#replicas.filter(one => one !== replica)
+    this.#buried.push(replica.close())
+    await this.have(count)
   }
 
   /** People with accounts, the same ones in every simulation. */
@@ -56,9 +73,12 @@ export class Cluster {
   }
 
   async stop(): Promise<void> {
-    for (const replica of this.#replicas) this.#buried.push(replica.close())
+    for (const replica of [...this.#replicas, ...this.#spare]) this.#buried.push(replica.close())
     this.#replicas = []
+    this.#spare = []
     await Promise.all(this.#buried)
+    await closeRested()
+    await this.#trials.close()
     await this.sql.end()
   }
 }

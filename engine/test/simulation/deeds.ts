@@ -62,7 +62,7 @@ export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: R
       await applyDraft(device, rng)
       return
     case 'rest':
-      await pause(rng.between(1, 40))
+      await pause(rng.between(1, 20))
       return
     case 'restart':
       device.say('restarts')
@@ -79,12 +79,12 @@ export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: R
     case 'pause':
       device.say('is paused')
       device.pause(true)
-      later(rng.between(5, 80), () => device.pause(false))
+      later(rng.between(5, 45), () => device.pause(false))
       return
     case 'offline':
       device.say('is offline')
       device.offline = true
-      later(rng.between(5, 80), () => {
+      later(rng.between(5, 45), () => {
         device.offline = false
       })
       return
@@ -95,7 +95,8 @@ export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: R
     case 'full_disk':
       device.say('its disk is full')
       device.disk = plan.disk
-      later(rng.between(5, 60), () => {
+      device.harmed = true
+      later(rng.between(5, 45), () => {
         device.disk = null
       })
   }

@@ -10,7 +10,7 @@ import { VersionCache } from '../../src/versions/version-cache.ts'
 import { Versions } from '../../src/versions/versions.ts'
 import { DeviceClock } from './clock.ts'
 import { type DiskWeather, harmDisk } from './disk.ts'
-import { freshState, leftBehind, removeFolder } from './folders.ts'
+import { freshState, giveBack, leftBehind, removeFolder } from './folders.ts'
 import type { Network } from './network.ts'
 import type { Rng } from './random.ts'
 import type { Trace } from './trace.ts'
@@ -62,10 +62,15 @@ export class SimDevice {
   readonly settledByPerson = new Set<string>()
   offline = false
   disk: DiskWeather | null = null
+  /** Its disk may have failed since somebody last tried it. */
+  harmed = false
   /** Commits (before and after) until it dies; null for not soon. */
   dieAt: number | null = null
   deviceId = ''
+  /** The deed that its person is at. */
+  doing = 'nothing'
   #folder = ''
+  #unharm: () => void = () => undefined
   #running: Running | null = null
   #paused = false
   #generation = 0
@@ -107,13 +112,14 @@ export class SimDevice {
 
   async open(): Promise<void> {
     const { workspaceId, network, rng, trace } = this.#parts
-    if (this.#folder === '') this.#folder = await freshState()
+    const fresh = this.#folder === '' ? await freshState() : null
+    if (fresh) this.#folder = fresh.folder
     const generation = ++this.#generation
     const alive = () => this.#generation === generation
-    const state = await State.open(this.#folder)
+    const state = fresh?.state ?? (await State.open(this.#folder))
     await new Workspaces(state).put({ workspace_id: workspaceId, name: 'W', role: 'editor', remote: true })
     this.deviceId = await new Settings(state).deviceId()
-    await harmDisk(state, {
+    this.#unharm = await harmDisk(state, {
       rng: rng.fork(`disk ${generation}`),
       weather: () => (alive() ? this.disk : null),
       atCommit: () => {
@@ -267,7 +273,17 @@ export class SimDevice {
     return view
   }
 
-  async remove(): Promise<void> {
+  /** @param healthy nothing of it is under way, and its disk was never broken since it started: its state can serve another. */
+  async remove(healthy = false): Promise<void> {
+    const running = this.#running
+    if (running && healthy) {
+      this.#running = null
+      this.#generation++
+      await leave(running)
+      this.#unharm()
+      await giveBack({ folder: this.#folder, state: running.state })
+      this.#folder = ''
+    }
     await this.close(true)
     await Promise.all(this.#ends)
     if (this.#folder) removeFolder(this.#folder)
@@ -281,13 +297,18 @@ export class SimDevice {
 }
 
 /** @param thrownAway nobody reads the folder again: what is in its log need not be put in order. */
-async function end({ sync, documents, state }: Running, thrownAway = false): Promise<void> {
+async function end(running: Running, thrownAway = false): Promise<void> {
+  const { state } = running
   if (thrownAway) await state.read.run('pragma disable_checkpoint_on_shutdown')
+  await leave(running)
+  await state.close()
+}
+
+async function leave({ sync, documents }: Running): Promise<void> {
   await sync.stop()
   await documents.close().catch((error: unknown) => {
     if (!(error instanceof AppError)) throw error
   })
-  await state.close()
 }
 
 export const short = (id: string): string => id.slice(-6)

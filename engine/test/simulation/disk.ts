@@ -20,8 +20,8 @@ export interface DiskHooks {
 
 const full = () => new Error('IO Error: Could not write file "state.duckdb.wal": No space left on device')
 
-/** Puts the faults of a disk between the state and its database. */
-export async function harmDisk(state: State, hooks: DiskHooks): Promise<void> {
+/** Puts the faults of a disk between the state and its database; answers what takes them away. */
+export async function harmDisk(state: State, hooks: DiskHooks): Promise<() => void> {
   let inside: Statements | null = null
   await state.write(async tx => {
     inside = tx
@@ -48,5 +48,10 @@ export async function harmDisk(state: State, hooks: DiskHooks): Promise<void> {
     const weather = hooks.weather()
     if (weather && rows.length > 0 && hooks.rng.chance(weather.statement)) throw full()
     await insert(table, rows)
+  }
+  return () => {
+    // What is in front of the class's own.
+    Reflect.deleteProperty(tx, 'run')
+    Reflect.deleteProperty(tx, 'insert')
   }
 }

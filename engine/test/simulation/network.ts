@@ -39,6 +39,7 @@ export interface Door {
   readonly dead: boolean
   /** Aborted at its death: what was under way is lost. */
   readonly died: AbortSignal
+  readonly name?: string
   readonly server: { readonly url: string }
 }
 
@@ -52,6 +53,7 @@ export class Network {
   readonly #trace: Trace
   readonly #replicas: () => readonly Door[]
   readonly #underWay = new Set<Promise<void>>()
+  readonly #unanswered = new Set<{ readonly what: string; readonly since: number }>()
   weather: Weather = CALM
   readonly said: Said = { stored: new Map(), refused: new Map() }
 
@@ -95,6 +97,13 @@ export class Network {
     }
   }
 
+  /** What no server has answered yet, with how long that takes. */
+  unanswered(): string[] {
+    return [...this.#unanswered].map(
+      ({ what, since }) => `${(performance.now() - since).toFixed(0)} ms ${what}`,
+    )
+  }
+
   /** Until what was late has arrived. */
   async quiet(): Promise<void> {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay)
@@ -110,7 +119,7 @@ export class Network {
   }
 
   #later(sent: Sent, rng: Rng): void {
-    const ms = rng.between(1, 60)
+    const ms = rng.between(1, 45)
     // The client gave it up; the network has not.
     const { signal: _, ...init } = sent.init
     const arrives = pause(ms)
@@ -128,6 +137,11 @@ export class Network {
     const alive = this.#replicas().filter(replica => !replica.dead)
     if (alive.length === 0) throw lost()
     const replica = rng.pick(alive)
+    const asked = {
+      what: `${replica.name} ${sent.init.method ?? 'GET'} ${sent.path}`,
+      since: performance.now(),
+    }
+    this.#unanswered.add(asked)
     const signal = sent.init.signal ? AbortSignal.any([sent.init.signal, replica.died]) : replica.died
     let response: Response
     try {
@@ -136,6 +150,8 @@ export class Network {
     } catch (error) {
       if (sent.init.signal?.aborted) throw error
       throw lost(error)
+    } finally {
+      this.#unanswered.delete(asked)
     }
     if (response.status === 500) {
       const body = await response.clone().text()

@@ -90,12 +90,12 @@ export function makePlan(rng: Rng): Plan {
   }
   const rough = rng.pick([0, 0.5, 1, 2])
   const harm = (p: number): number => (rng.chance(0.6) ? p * rough : 0)
-  const devices = rng.pick([2, 2, 2, 3, 3, 4, 4, 5, 6, 8])
+  const devices = rng.pick([2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 8])
   return {
     devices,
     people: rng.between(1, Math.min(4, devices)),
     replicas: rng.pick([1, 1, 2, 2, 3]),
-    steps: rng.between(4, devices > 4 ? 10 : 18),
+    steps: rng.between(3, devices > 4 ? 6 : devices > 2 ? 9 : 12),
     weather: {
       lost: harm(0.05),
       unanswered: harm(0.08),

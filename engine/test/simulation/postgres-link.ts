@@ -85,6 +85,12 @@ export class PostgresLink {
       })
     }
     client.on('data', chunk => {
+      let through: Buffer[] = []
+      const pass = (): void => {
+        // Written as one: each write costs as much as the whole of a small statement.
+        if (through.length > 0) upstream.write(through.length === 1 ? through[0]! : Buffer.concat(through))
+        through = []
+      }
       for (const message of requests.push(chunk)) {
         if (this.#cut) return
         if (message.startup && message.bytes.includes('pluto-server events')) {
@@ -94,17 +100,20 @@ export class PostgresLink {
         // Sync and Query: the ends of what is asked at once.
         const burns = !listens && (message.type === 'S' || message.type === 'Q') && this.#burns()
         if (burns !== false && burns.moment === 'before') {
+          pass()
           this.#end(burns.burn)
           return
         }
-        upstream.write(message.bytes)
+        through.push(message.bytes)
         if (burns !== false) {
           // The message is with Postgres, its answer reaches nobody.
+          pass()
           this.#cut = true
           setImmediate(() => setImmediate(() => this.#end(burns.burn)))
           return
         }
       }
+      pass()
     })
     upstream.on('data', chunk => {
       if (this.#cut) return

@@ -1,4 +1,4 @@
-import { type RunningServer, readConfig, startServer } from '@pluto-duck/sync-server'
+import { type RunningServer, readConfig, startServer, type Trials } from '@pluto-duck/sync-server'
 import { type Moment, PostgresLink } from './postgres-link.ts'
 
 const AUTH_SECRET = 'a secret of forty characters, for tests.'
@@ -17,7 +17,7 @@ export class Replica {
     this.link = link
   }
 
-  static async start(name: string, databaseUrl: string): Promise<Replica> {
+  static async start(name: string, databaseUrl: string, trials?: Trials): Promise<Replica> {
     const { link, url } = await PostgresLink.open(databaseUrl)
     const config = readConfig({
       PORT: '0',
@@ -25,7 +25,7 @@ export class Replica {
       AUTH_SECRET,
       LOG_LEVEL: process.env.PLUTO_SIM_LOG ?? 'silent',
     })
-    return new Replica(name, await startServer(config), link)
+    return new Replica(name, await startServer(config, trials ? { trials } : {}), link)
   }
 
   get dead(): boolean {

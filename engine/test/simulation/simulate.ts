@@ -22,12 +22,12 @@ export interface Result {
 const HEAL_MS = 30_000
 
 /** A seed that takes longer hangs: it is a finding, with its trace. */
-const SEED_MS = 180_000
+const SEED_MS = 60_000
 
 async function inTime<T>(work: Promise<T>): Promise<T> {
   const over = new AbortController()
   const late = new Promise<never>((_, reject) => {
-    const timer = setTimeout(() => reject(new Error('it hangs')), SEED_MS)
+    const timer = setTimeout(() => reject(new Hanging('it hangs')), SEED_MS)
     over.signal.addEventListener('abort', () => clearTimeout(timer))
   })
   try {
@@ -36,6 +36,8 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
     over.abort()
   }
 }
+
+class Hanging extends Error {}
 
 /** One simulation: people work on devices while everything fails; then nothing does, and the rules of SPEC.md are looked at. */
 export async function simulate(cluster: Cluster, seed: number): Promise<Result> {
@@ -52,11 +54,12 @@ export async function simulate(cluster: Cluster, seed: number): Promise<Result> 
     changes = await inTime(work())
   } catch (error) {
     failure = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    if (error instanceof Hanging) failure = `${failure}\n${(await world.stuck()).join('\n')}`
   }
   const { problems } = world.trace
   if (problems.length > 0) failure = [...problems, ...(failure ? [failure] : [])].join('\n')
   try {
-    await world.end()
+    await world.end(failure === null)
   } catch (error) {
     failure = `${failure ?? ''}\nat the end: ${error instanceof Error ? error.stack : String(error)}`
   }
@@ -88,6 +91,29 @@ export class World {
 
   get owner(): Person {
     return this.#people[0]!
+  }
+
+  /** Where everything stands that does not end. */
+  async stuck(): Promise<string[]> {
+    const { rows } = await this.cluster.sql.query<{
+      pid: number
+      state: string
+      wait: string
+      query: string
+      blockers: string
+    }>(
+      `select pid, state, wait_event_type || ' ' || wait_event as wait, query, pg_blocking_pids(pid)::text as blockers
+       from pg_stat_activity
+       where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`,
+    )
+    return [
+      ...this.devices.map(
+        device =>
+          `${device.name}: ${device.doing}, ${device.up ? JSON.stringify(device.running.sync.status()) : 'down'}`,
+      ),
+      ...this.network.unanswered(),
+      ...rows.map(row => JSON.stringify(row)),
+    ]
   }
 
   isAllowed(device: SimDevice): boolean {
@@ -136,12 +162,12 @@ export class World {
     await this.cluster.have(this.plan.replicas)
     await this.network.quiet()
     // What ends by itself has ended.
-    await pause(100)
+    await pause(50)
     for (const device of this.devices) {
       device.offline = false
       device.disk = null
       device.dieAt = null
-      if (device.up && (await this.#isBroken(device))) device.crash('for its disk is broken')
+      if (await this.#isBroken(device)) device.crash('for its disk is broken')
       if (!device.up) await device.open()
       device.pause(false)
     }
@@ -156,26 +182,31 @@ export class World {
     }
   }
 
-  async end(): Promise<void> {
-    await Promise.all(this.devices.map(device => device.remove()))
+  /** @param healthy every rule held: what is left can serve the next one. */
+  async end(healthy: boolean): Promise<void> {
+    await Promise.all(this.devices.map(device => device.remove(healthy && this.isAllowed(device))))
   }
 
   async #work(device: SimDevice, rng: Rng): Promise<void> {
     for (let step = 0; step < this.plan.steps; step++) {
       const deed = rng.weighted(this.plan.deeds)
+      device.doing = deed
       await carryOut(device, deed, this.plan, rng)
-      if (device.up && (await this.#isBroken(device))) device.crash('for its disk is broken')
-      await pause(rng.between(0, 8))
+      device.doing = 'nothing'
+      if (await this.#isBroken(device)) device.crash('for its disk is broken')
+      await pause(rng.between(0, 4))
     }
   }
 
   /** After a failed commit the state takes no more: the program ends, and somebody starts it again. */
   async #isBroken(device: SimDevice): Promise<boolean> {
     const { disk } = device
+    if (!device.up || !device.harmed) return false
     device.disk = null
     try {
       await device.running.state.write(async () => undefined)
       device.disk = disk
+      device.harmed = disk !== null
       return false
     } catch {
       return true
@@ -185,7 +216,7 @@ export class World {
   async #befall(rng: Rng): Promise<void> {
     const ends: (() => void)[] = []
     while (!this.#over) {
-      await pause(rng.between(5, 60))
+      await pause(rng.between(5, 40))
       if (this.#over) break
       const event = rng.weighted(this.plan.events)
       if (this.cluster.replicas.length === 0) continue

@@ -16,6 +16,9 @@ export class Trace {
   }
 
   text(last = 400): string {
-    return this.#lines.slice(-last).join('\n')
+    if (this.#lines.length <= last) return this.#lines.join('\n')
+    // What led there, and how it ended.
+    const head = this.#lines.slice(0, last / 2)
+    return [...head, '…', ...this.#lines.slice(-last / 2)].join('\n')
   }
 }

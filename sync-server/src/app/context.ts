@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely'
 import type pg from 'pg'
 import type { Logger } from 'pino'
 import type { Audit, Refusals } from '../audit/index.ts'
+import type { Trials } from '../changes/index.ts'
 import type { Config } from '../config/index.ts'
 import type { Database } from '../database/index.ts'
 import type { EventBus } from './event-bus.ts'
@@ -27,6 +28,8 @@ export interface ServerContext {
   readonly bus: EventBus
   readonly audit: Audit
   readonly refusals: Refusals
+  /** Workers that somebody else started and ends; null: the server has its own. */
+  readonly trials: Trials | null
   /** Aborted when the server begins to close: long answers end. */
   readonly closing: AbortSignal
 }

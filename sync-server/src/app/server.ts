@@ -15,7 +15,7 @@ import {
   identityFeature,
   pagesRouter,
 } from '../auth/index.ts'
-import { changesFeature } from '../changes/index.ts'
+import { changesFeature, type Trials } from '../changes/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
 import { createDatabase, migrate } from '../database/index.ts'
 import { draftsFeature } from '../drafts/index.ts'
@@ -34,6 +34,8 @@ export interface StartOptions {
   /** Default: JSON lines on stderr at the configured level. */
   readonly log?: Logger
   readonly clock?: Clock
+  /** Workers for trials that several servers of one process share; who made them ends them. Default: the server's own. */
+  readonly trials?: Trials
 }
 
 export interface RunningServer {
@@ -105,6 +107,7 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
       bus,
       audit,
       refusals,
+      trials: options.trials ?? null,
       closing: closing.signal,
     }
     const auth = createAuth({ db: database.db, secret, publicUrl, log })

@@ -31,6 +31,26 @@ export interface ChangesFeature extends Feature {
   readonly watcher: LogWatcher
 }
 
+/** Where changes are tried, and where documents are compacted. */
+export interface Trials {
+  readonly trial: Trial
+  readonly compactor: Trial
+  close(): Promise<void>
+}
+
+/** Starts no worker before there is work for it. */
+export const startTrials = (): Trials => {
+  const trial = new Trial()
+  const compactor = new Trial({ workers: 1, keep: 4, timeoutMs: 120_000 })
+  return {
+    trial,
+    compactor,
+    close: async () => {
+      await Promise.all([trial.close(), compactor.close()])
+    },
+  }
+}
+
 export const changesFeature = ({
   config,
   db,
@@ -39,9 +59,10 @@ export const changesFeature = ({
   clock,
   audit,
   refusals,
+  trials,
 }: ServerContext): ChangesFeature => {
-  const trial = new Trial()
-  const compactor = new Trial({ workers: 1, keep: 4, timeoutMs: 120_000 })
+  const used = trials ?? startTrials()
+  const { trial, compactor } = used
   const onError = (error: unknown): void => log.error({ err: error }, 'the change log')
   const watcher = new LogWatcher({
     db,
@@ -215,7 +236,7 @@ export const changesFeature = ({
       watcher.close()
       await pages.close()
       await snapshots.close()
-      await Promise.all([trial.close(), compactor.close()])
+      if (trials === null) await used.close()
     },
   }
 }
