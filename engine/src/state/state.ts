@@ -127,11 +127,12 @@ export class State {
     }
   }
 
-  /** Waits for the writes that were asked for, then gives the folder back. */
+  /** Waits for the writes that were asked for and the reads that run, then gives the folder back. Reads after that are refused. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    await this.#pump
+    while (this.#pump) await this.#pump
+    await Promise.all([this.#read.end(), this.#tx.end()])
     this.#reader.closeSync()
     this.#writer.closeSync()
     this.#instance.closeSync()

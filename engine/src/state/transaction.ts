@@ -1,4 +1,5 @@
 import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
+import { AppError } from '@pluto-duck/crdt-model/errors'
 
 /** What a column takes and gives. Integers are numbers (they stay below 2^53), blobs are bytes. */
 export type Cell = string | number | boolean | Uint8Array | null
@@ -12,6 +13,7 @@ export class Statements {
   #running = 0
   #held: PromiseWithResolvers<void> | null = null
   #idle: (() => void) | null = null
+  #ended = false
 
   constructor(connection: DuckDBConnection) {
     this.#connection = connection
@@ -31,11 +33,24 @@ export class Statements {
   /** Resolves when nothing runs; what is asked for from then on waits for `resume`. */
   async hold(): Promise<void> {
     this.#held = Promise.withResolvers()
+    await this.#quiet()
+  }
+
+  async #quiet(): Promise<void> {
     if (this.#running > 0)
       await new Promise<void>(resolve => {
         this.#idle = resolve
       })
     this.#prepared.clear()
+  }
+
+  /**
+   * Resolves when nothing runs; what is asked for from then on is refused. A connection that is closed under a statement never answers it,
+   * or ends the process.
+   */
+  async end(): Promise<void> {
+    this.#ended = true
+    await this.#quiet()
   }
 
   /** Goes on, on another connection to the same content. */
@@ -47,6 +62,7 @@ export class Statements {
 
   async #counted<T>(work: () => Promise<T>): Promise<T> {
     while (this.#held) await this.#held.promise
+    if (this.#ended) throw new AppError('internal', 'The local state is closed.')
     this.#running++
     try {
       return await work()

@@ -105,6 +105,22 @@ describe('state', () => {
     await state.close()
   })
 
+  it('[STATE8] closing waits for the reads that run; a later one is refused', async () => {
+    const state = await State.open(folder())
+    let under = true
+    const slow = state.read.all('select count(*) as n from range(30000000) t(x) where x % 7 = $1', 1)
+    const answered = slow.then(rows => {
+      under = false
+      return rows
+    })
+    // On its way in DuckDB.
+    await new Promise(resolve => setTimeout(resolve, 20))
+    await state.close()
+    expect(under).toBe(false)
+    expect(await answered).toEqual([{ n: 4_285_715 }])
+    await expect(state.read.all('select 1')).rejects.toMatchObject({ message: 'The local state is closed.' })
+  })
+
   it('[STATE5] the data folder is PLUTO_HOME, else the system’s place', () => {
     expect(dataFolder({ PLUTO_HOME: '/somewhere' }, 'linux')).toBe('/somewhere')
     expect(dataFolder({}, 'linux')).toMatch(/\.local\/share\/pluto-duck$/)
