@@ -574,20 +574,27 @@ export class Documents {
 
   /**
    * Takes documents as the server has them (first sync, or healing one that differs). What waits in the outbox stays on top of it.
-   * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`.
+   * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`. With `cursor`, the last
+   * part says how far it reaches: that is stored with it.
    */
-  async adopt(workspaceId: string, items: readonly SnapshotItem[]): Promise<{ drafts: string[] }> {
+  async adopt(
+    workspaceId: string,
+    items: readonly SnapshotItem[],
+    cursor: number | null = null,
+  ): Promise<{ drafts: string[] }> {
     // What drafts build on comes first.
     const forks = items.filter(item => item.base !== null)
-    const drafts = await this.#adopt(
-      workspaceId,
-      items.filter(item => item.base === null),
-    )
-    if (forks.length > 0) drafts.push(...(await this.#adopt(workspaceId, forks)))
+    const others = items.filter(item => item.base === null)
+    const drafts = await this.#adopt(workspaceId, others, forks.length > 0 ? null : cursor)
+    if (forks.length > 0) drafts.push(...(await this.#adopt(workspaceId, forks, cursor)))
     return { drafts }
   }
 
-  async #adopt(workspaceId: string, items: readonly SnapshotItem[]): Promise<string[]> {
+  async #adopt(
+    workspaceId: string,
+    items: readonly SnapshotItem[],
+    cursor: number | null,
+  ): Promise<string[]> {
     const drafts: string[] = []
     const changed: string[] = []
     await this.#serial.run(async () => {
@@ -617,6 +624,8 @@ export class Documents {
       await this.#state.write(async tx => {
         for (const write of writes) await write(tx)
         await addDocuments(tx, added)
+        if (cursor !== null)
+          await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
       })
       for (const { info } of added) this.#infos.set(info.documentId, info)
       // A draft may be here before its pipeline is; it is read when it is wanted.
@@ -1192,7 +1201,7 @@ export class Documents {
 
   /** Until everything that was asked for before is on disk, or has failed. */
   #flush(): Promise<void> {
-    return this.#state.write(async () => undefined)
+    return this.#state.settled()
   }
 
   #free(entry: Entry): void {

@@ -94,6 +94,11 @@ export class State {
     })
   }
 
+  /** Resolves when everything that was asked to be written before is on disk, or has failed. */
+  async settled(): Promise<void> {
+    if (this.#pump || this.#broken || this.#closed) await this.write(async () => undefined)
+  }
+
   /**
    * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Writers
    * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began.

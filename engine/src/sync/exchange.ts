@@ -68,14 +68,14 @@ function itemsOf({ bundle, ...of }: LogRun): LogItem[] {
 const PAGE = 2_000
 
 /**
- * Every document of the workspace once, in parts that fit memory; returns the end. A cut answer throws `server.unreachable`. A document's
+ * Every document of the workspace once, in parts that fit memory, the last one with the end; returns that. A cut answer throws `server.unreachable`. A document's
  * first item counts: the server sends what changed before the ready pages in which it is older.
  */
 export async function readSnapshot(
   client: WireClient,
   workspaceId: string,
   signal: AbortSignal,
-  take: (items: readonly SnapshotItem[]) => Promise<void>,
+  take: (items: readonly SnapshotItem[], end: EndItem | null) => Promise<void>,
 ): Promise<EndItem> {
   const seen = new Set<string>()
   let part: SnapshotItem[] = []
@@ -97,13 +97,13 @@ export async function readSnapshot(
     part.push(document)
     bytes += document.bytes.length
     if (bytes > PART_BYTES) {
-      await take(part)
+      await take(part, null)
       part = []
       bytes = 0
     }
   }
   if (end === null) throw cut()
-  await take(part)
+  await take(part, end)
   return end
 }
 

@@ -310,13 +310,10 @@ export class Sync {
   }
 
   async #snapshot(): Promise<void> {
-    const { workspaceId, client, documents, state } = this.#o
-    const end = await readSnapshot(client, workspaceId, this.#stop.signal, async items => {
-      await documents.adopt(workspaceId, items)
+    const { workspaceId, client, documents } = this.#o
+    const end = await readSnapshot(client, workspaceId, this.#stop.signal, async (items, last) => {
+      await documents.adopt(workspaceId, items, last?.seq ?? null)
     })
-    await state.write(tx =>
-      tx.run('update workspaces set cursor = $1 where workspace_id = $2', end.seq, workspaceId),
-    )
     this.#cursor = end.seq
     this.#serverSeq = end.seq
     this.#more = false
