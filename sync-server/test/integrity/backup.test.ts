@@ -123,4 +123,24 @@ describe('backup and restore', () => {
     const again = run(['backup', file], test.database.url)
     expect([await again.ended, again.err()]).toEqual([2, expect.stringContaining('not there yet')])
   })
+
+  it('[BAK4] a restore that is killed leaves nothing behind, and the same restore again succeeds', async () => {
+    const target = await empty()
+    for (const moment of ['table workspaces', 'table log_records', 'comparing the log']) {
+      const killed = run(['restore', file], target.url)
+      await new Promise<void>(resolve => {
+        const look = setInterval(() => {
+          if (!killed.err().includes(moment) && killed.child.exitCode === null) return
+          clearInterval(look)
+          resolve()
+        }, 1)
+      })
+      killed.child.kill('SIGKILL')
+      expect(await killed.ended).toBeNull()
+      expect(await rowsOf(target.url, 'select count(*)::int as n from users')).toEqual([{ n: 0 }])
+    }
+    const again = run(['restore', file, '--json'], target.url)
+    expect(await again.ended).toBe(0)
+    expect(JSON.parse(again.out())).toMatchObject({ documents: 1, changes: 3, versions: 2, open: 0 })
+  })
 })
