@@ -106,7 +106,7 @@ const documents = {
     422,
     EXIT.internal,
     'never',
-    'Restore the document from the server: `pluto sync --repair`.',
+    'It is fetched from the server again as soon as that answers; `pluto sync --repair` looks at all documents.',
   ),
   'change.invalid': code(
     422,

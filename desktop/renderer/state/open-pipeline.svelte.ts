@@ -77,6 +77,12 @@ export class OpenPipeline {
       bridge.on('run.log', ({ run_id }) => {
         if (this.logs[run_id]) this.readLogSoon(run_id)
       }),
+      // What could not be read is there again.
+      bridge.on('document.reset', event => {
+        if (event.document_id !== id || this.error === null) return
+        this.error = null
+        void this.start()
+      }),
       bridge.on('pipelines.changed', event => {
         if (event.pipeline_id === null || event.pipeline_id === id) {
           void this.readVersions()

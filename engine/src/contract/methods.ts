@@ -154,6 +154,18 @@ export const METHODS = {
 
   'sync.state': method({ summary: 'The sync state', input: none, output: syncState }),
   'sync.now': method({ summary: 'Sync now and wait for the outcome', input: none, output: syncState }),
+  'sync.repair': method({
+    summary: 'Read every document on this machine, and fetch anew what cannot be read',
+    input: none,
+    output: z.strictObject({
+      state: syncState,
+      documents: z.number().int(),
+      /** Names of those that could not be read. */
+      unreadable: z.array(z.string()),
+      /** Names of those that still cannot: unsent work is in them, or the server does not answer. */
+      left: z.array(z.string()),
+    }),
+  }),
   'sync.pause': method({
     summary: 'Work offline on purpose, or go online again',
     input: z.strictObject({ paused: z.boolean() }),

@@ -58,6 +58,8 @@ export type DocumentEvent =
   | { readonly kind: 'listed'; readonly workspaceId: string; readonly documentId: string }
   /** Something waits in the outbox. */
   | { readonly kind: 'queued'; readonly workspaceId: string }
+  /** The document was found to be unreadable. */
+  | { readonly kind: 'unreadable'; readonly workspaceId: string; readonly documentId: string }
 
 export interface NewDocument {
   readonly documentId: string
@@ -144,6 +146,8 @@ export class Documents {
   readonly #beside = new Map<string, Set<string>>()
   /** How many records of each document are stored. */
   readonly #recorded = new Map<string, number>()
+  /** What could not be loaded when it was last tried. */
+  readonly #unreadable = new Set<string>()
 
   private constructor(state: State, clock: Clock, schema: Schema) {
     this.#schema = schema
@@ -205,6 +209,32 @@ export class Documents {
     for (const [documentId, hashes] of this.#outbox)
       if (this.#infos.get(documentId)?.workspaceId === of.workspaceId) sum += hashes.size
     return sum
+  }
+
+  /** Of what waits in a workspace, the changes that can be sent: those of documents that can be read. */
+  sendable(workspaceId: string): number {
+    const held = this.unreadable(workspaceId).reduce(
+      (sum, documentId) => sum + this.waiting({ documentId }),
+      0,
+    )
+    return this.waiting({ workspaceId }) - held
+  }
+
+  /** Documents of a workspace that were found to be unreadable since the start. */
+  unreadable(workspaceId: string): string[] {
+    return [...this.#unreadable].filter(id => this.#infos.get(id)?.workspaceId === workspaceId)
+  }
+
+  /** Reads every document of a workspace, one at a time; answers how many there are and which cannot be read. */
+  async check(workspaceId: string): Promise<{ documents: number; unreadable: string[] }> {
+    const all = this.list(workspaceId)
+    for (const { documentId } of all) {
+      if (!this.has(documentId)) continue
+      await this.#serial.run(() => this.#loadIfReadable(documentId))
+      // Other work gets its turn.
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    return { documents: all.length, unreadable: this.unreadable(workspaceId) }
   }
 
   /** Hashes of a document that the server has not acknowledged. */
@@ -471,11 +501,13 @@ export class Documents {
     for (const hash of hashes) waiting.delete(hash)
   }
 
-  /** What waits, oldest first: the changes of one run of equal `live`, at most so many. */
+  /** What waits and can be read, oldest first: the changes of one run of equal `live`, at most so many. */
   async outbox(
     workspaceId: string,
     limit: number,
   ): Promise<{ documentId: string; hash: string; ord: number; live: boolean; bytes: Uint8Array }[]> {
+    const unreadable = this.unreadable(workspaceId).map(id => `'${id}'`)
+    const except = unreadable.length > 0 ? `and document_id not in (${unreadable.join()})` : ''
     const rows = await this.#state.read.all<{
       document_id: string
       hash: string
@@ -484,7 +516,7 @@ export class Documents {
       bytes: Uint8Array
     }>(
       `select o.document_id, o.hash, o.ord, o.live, c.bytes from (
-         select * from outbox where workspace_id = $1 order by ord limit $2
+         select * from outbox where workspace_id = $1 ${except} order by ord limit $2
        ) o join changes c on c.ord = o.ord order by o.ord`,
       workspaceId,
       limit,
@@ -574,8 +606,8 @@ export class Documents {
 
   /**
    * Takes documents as the server has them (first sync, or healing one that differs). What waits in the outbox stays on top of it.
-   * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`. With `cursor`, the last
-   * part says how far it reaches: that is stored with it.
+   * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`. One that cannot be read
+   * here is taken anew. With `cursor`, the last part says how far it reaches: that is stored with it.
    */
   async adopt(
     workspaceId: string,
@@ -608,9 +640,11 @@ export class Documents {
           added.push({ info: infoOf(workspaceId, item, at), ord: this.#nextOrd++, bytes: item.bytes })
           continue
         }
-        if (known && sameHeads(known.heads, item.heads)) continue
+        const same = known !== undefined && sameHeads(known.heads, item.heads)
+        if (same && !this.#unreadable.has(item.document_id)) continue
         if (known) {
-          const draft = await this.#extra(known, item)
+          const readable = !same && (await this.#loadIfReadable(item.document_id)) !== null
+          const draft = readable ? await this.#extra(known, item) : null
           if (draft) {
             drafts.push(draft.draftId)
             writes.push(tx => putDraft(tx, draft))
@@ -630,7 +664,7 @@ export class Documents {
       for (const { info } of added) this.#infos.set(info.documentId, info)
       // A draft may be here before its pipeline is; it is read when it is wanted.
       for (const documentId of changed)
-        if (this.#infos.get(documentId)?.base === null) await this.#load(documentId)
+        if (this.#infos.get(documentId)?.base === null) await this.#loadIfReadable(documentId)
     })
     for (const documentId of changed) this.#emit({ kind: 'reset', documentId, draftId: null })
     for (const item of items) this.#emitListed(item.document_id)
@@ -1141,11 +1175,16 @@ export class Documents {
             this.#actor(documentId),
           )
     } catch (cause) {
+      if (!this.#unreadable.has(documentId)) {
+        this.#unreadable.add(documentId)
+        this.#emit({ kind: 'unreadable', workspaceId: info.workspaceId, documentId })
+      }
       throw new AppError('document.corrupt', 'The document on this machine cannot be read.', {
         cause,
         details: { document_id: documentId },
       })
     }
+    this.#unreadable.delete(documentId)
     const heads = A.getHeads(doc).sort()
     if (!sameHeads(info.heads, heads)) this.#infos.set(documentId, { ...info, heads })
     const entry = this.#enter(documentId, doc, changes.length)

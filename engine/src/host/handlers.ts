@@ -89,6 +89,7 @@ export const createHandlers = (f: Features): Handlers => ({
 
   'sync.state': () => f.workspace.syncState(),
   'sync.now': () => f.workspace.syncNow(),
+  'sync.repair': () => f.workspace.repair(),
   'sync.pause': ({ paused }) => f.workspace.pause(paused),
 
   'document.list': () => ({

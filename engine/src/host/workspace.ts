@@ -220,6 +220,22 @@ export class OpenWorkspace {
     return this.syncState()
   }
 
+  /** Looks at every document of the open workspace; what cannot be read is fetched anew. */
+  async repair(): Promise<OutputOf<'sync.repair'>> {
+    const { documents } = this.#p
+    const found = this.#row ? await documents.check(this.#row.workspace_id) : { documents: 0, unreadable: [] }
+    const state = await this.syncNow()
+    const named = (ids: readonly string[]): string[] =>
+      ids.filter(id => documents.has(id)).map(id => documents.info(id).title || id)
+    const still = new Set(this.#row ? documents.unreadable(this.#row.workspace_id) : [])
+    return {
+      state,
+      documents: found.documents,
+      unreadable: named(found.unreadable),
+      left: named(found.unreadable.filter(id => still.has(id))),
+    }
+  }
+
   async pause(paused: boolean): Promise<SyncState> {
     this.#paused = paused
     await this.#p.settings.set(PAUSED, String(paused))

@@ -62,6 +62,8 @@ export class Sync {
   readonly #listeners = new Set<(news: SyncNews) => void>()
   readonly #stop = new AbortController()
   readonly #tried = new Set<string>()
+  /** Unreadable documents that were fetched anew already. */
+  readonly #fetched = new Set<string>()
   readonly #present = new Map<string, number>()
   #loop: Promise<void> | null = null
   #events: Promise<void> | null = null
@@ -113,8 +115,9 @@ export class Sync {
     this.#lastSyncedAt = row?.last_synced_at ?? null
     this.#o.documents.setLiveness(workspaceId => workspaceId === this.#o.workspaceId && this.live)
     this.#unsubscribe = this.#o.documents.on(event => {
-      if (event.kind !== 'queued' || event.workspaceId !== this.#o.workspaceId) return
-      this.#digest = 'unknown'
+      if (event.kind !== 'queued' && event.kind !== 'unreadable') return
+      if (event.workspaceId !== this.#o.workspaceId) return
+      if (event.kind === 'queued') this.#digest = 'unknown'
       this.#rouse()
     })
     this.#loop = this.#run()
@@ -186,7 +189,7 @@ export class Sync {
             : 'syncing'
     return {
       state,
-      waiting: view.waiting,
+      waiting: this.#o.documents.waiting({ workspaceId: this.#o.workspaceId }),
       paused: view.paused,
       seq: this.#cursor ?? 0,
       last_synced_at: this.#lastSyncedAt,
@@ -203,7 +206,7 @@ export class Sync {
       cursor: this.#cursor,
       serverSeq: this.#serverSeq,
       more: this.#more,
-      waiting: this.#o.documents.waiting({ workspaceId: this.#o.workspaceId }),
+      waiting: this.#o.documents.sendable(this.#o.workspaceId),
       digest: this.#digest,
       healed: this.#healed,
       failures: this.#failures,
@@ -241,8 +244,10 @@ export class Sync {
       case 'heal':
         return await this.#heal()
       case 'compare':
+        if (await this.#fetchUnreadable()) return
         return await this.#compareLater()
       case 'listen':
+        if (await this.#fetchUnreadable()) return
         await this.#settled()
         if (await this.#sleep(this.#streaming ? POLL_BESIDE_EVENTS_MS : POLL_MS)) return
         return await this.#pull()
@@ -281,11 +286,13 @@ export class Sync {
   }
 
   async #compareLater(): Promise<void> {
+    // A server that tells no digest, or unsent work that cannot be read: caught up with, but never said to be in sync.
+    const incomparable =
+      this.#noDigest || this.#o.documents.waiting({ workspaceId: this.#o.workspaceId }) > this.#view().waiting
     this.#caughtUp()
-    if (!this.#asked && (await this.#sleep(this.#noDigest ? POLL_MS : COMPARE_AFTER_MS))) return
+    if (!this.#asked && (await this.#sleep(incomparable ? POLL_MS : COMPARE_AFTER_MS))) return
     await this.#pull()
-    // A server that tells no digest is caught up with, but never said to be in sync.
-    if (this.#noDigest && nextAction(this.#view()).do === 'compare') await this.#settled()
+    if (incomparable && nextAction(this.#view()).do === 'compare') await this.#settled()
   }
 
   async #failed(error: AppError): Promise<void> {
@@ -426,7 +433,15 @@ export class Sync {
   }
 
   async #refuse(documentId: string, refusal: { code: string; reason: string }): Promise<void> {
-    const draftId = await this.#o.documents.refuse(documentId, refusal)
+    let draftId: string
+    try {
+      draftId = await this.#o.documents.refuse(documentId, refusal)
+    } catch (thrown) {
+      // What cannot be read stays as it is, and is not sent again.
+      if (!this.#o.documents.unreadable(this.#o.workspaceId).includes(documentId)) throw thrown
+      this.#o.log('error', 'unsent work cannot be read', { document_id: documentId, code: refusal.code })
+      return
+    }
     this.#tried.delete(documentId)
     this.#o.log('warn', 'the server refused an edit; it is kept as a local draft', {
       document_id: documentId,
@@ -492,6 +507,27 @@ export class Sync {
     this.#digest = 'unknown'
     const equal = this.#compare(end.seq, end.digest)
     this.#o.log('info', 'healed', { drafts, diverged: this.#diverged, equal })
+  }
+
+  /** Fetches documents that cannot be read here anew, each once; false when there is none. */
+  async #fetchUnreadable(): Promise<boolean> {
+    const { workspaceId, documents, client } = this.#o
+    const wanted = new Set(documents.unreadable(workspaceId).filter(id => !this.#fetched.has(id)))
+    if (wanted.size === 0) return false
+    await readSnapshot(client, workspaceId, this.#stop.signal, async items => {
+      await documents.adopt(
+        workspaceId,
+        items.filter(item => wanted.has(item.document_id)),
+      )
+    })
+    for (const documentId of wanted) this.#fetched.add(documentId)
+    const left = documents.unreadable(workspaceId).filter(id => wanted.has(id))
+    this.#digest = 'unknown'
+    this.#o.log(left.length > 0 ? 'error' : 'warn', 'documents that could not be read were fetched anew', {
+      documents: [...wanted],
+      unreadable: left,
+    })
+    return true
   }
 
   /** Opens the stream of live events unless it is open. It ends by itself; the next settled round opens it again. */

@@ -1,6 +1,6 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Command } from 'commander'
-import type { SyncState } from '../../contract/index.ts'
+import type { OutputOf, SyncState } from '../../contract/index.ts'
 import type { Context } from '../context.ts'
 import { answer, EXIT, Finding } from '../output.ts'
 
@@ -18,10 +18,14 @@ export const addSyncCommands = (program: Command, context: Context): void => {
   program
     .command('sync')
     .description('send and fetch everything now')
-    .action(async () => {
+    .option('--repair', 'read every document on this machine first, and fetch anew what cannot be read')
+    .action(async ({ repair = false }: { repair?: boolean }) => {
       const session = await context.session()
-      const state = await session.value('sync.now', {})
-      answer(output, state, showState)
+      const repaired = repair ? await session.value('sync.repair', {}) : null
+      const state = repaired?.state ?? (await session.value('sync.now', {}))
+      if (repaired) answer(output, repaired, showRepair)
+      else answer(output, state, showState)
+      if (repaired && repaired.left.length > 0) throw new Finding(EXIT.conflict)
       if (state.state === 'offline') throw new Finding(EXIT.network)
       if (state.state === 'signed_out') throw new Finding(EXIT.permission)
       if (state.state === 'needs_you') throw new Finding(EXIT.conflict)
@@ -67,6 +71,17 @@ const WORDS: Record<SyncState['state'], string> = {
   offline: 'Offline.',
   signed_out: 'Signed out: `pluto login`.',
   needs_you: 'Needs you.',
+}
+
+const showRepair = ({ state, documents, unreadable, left }: OutputOf<'sync.repair'>): string => {
+  const lines = [showState(state), `${documents} documents were read.`]
+  const mended = unreadable.filter(name => !left.includes(name))
+  if (mended.length > 0) lines.push(`Fetched anew, because they could not be read: ${mended.join(', ')}.`)
+  if (left.length > 0)
+    lines.push(
+      `Still unreadable: ${left.join(', ')}. Unsent work in them is kept as it is; the server has the rest.`,
+    )
+  return lines.join('\n')
 }
 
 const showState = (state: SyncState): string => {
