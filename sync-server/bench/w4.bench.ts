@@ -16,6 +16,8 @@ const WRITERS = 20
 const EDITS = 500
 const PER_PUSH = 100
 const COALESCE_MS = 60
+const COALESCE_COSTS = 3
+const PUSH_GAP_MS = 50
 
 interface Args {
   readonly account: Account
@@ -24,8 +26,7 @@ interface Args {
 }
 
 /**
- * A device that has one document. What is written goes out at once when it was quiet; else, as in the app, which takes back its own
- * changes from the live events before it sends on, with what gathered in 60 ms.
+ * A device that has one document. What is written goes out at once when it was quiet; else, as in the app, with what gathered in 50 ms.
  */
 class Writer {
   pushes = 0
@@ -55,7 +56,7 @@ class Writer {
     while (this.#waiting.length > 0) {
       const items = this.#waiting
       this.#waiting = []
-      const next = now() + COALESCE_MS
+      const next = now() + PUSH_GAP_MS
       this.pushes++
       await this.#device.push(items)
       if (this.#waiting.length > 0)
@@ -74,6 +75,7 @@ class Reader {
   #seq: number
   #heard: number
   #busy = false
+  #applied = { at: 0, ms: 0 }
 
   constructor({ account, bases, after }: Args) {
     this.#device = new Device(account)
@@ -107,16 +109,19 @@ class Reader {
   async #follow(): Promise<void> {
     this.#busy = true
     while (this.#seq < this.#heard || this.#arrived.size > 0) {
-      await new Promise(resolve => setTimeout(resolve, COALESCE_MS))
+      const wait = this.#applied.at + Math.min(COALESCE_MS, this.#applied.ms * COALESCE_COSTS) - now()
+      await new Promise(resolve => setTimeout(resolve, Math.max(0, wait)))
       if (this.#seq < this.#heard) {
         const response = await this.#device.request(`/changes?after=${this.#seq}`)
         const items = decodeSequence(new Uint8Array(await response.arrayBuffer()))
         // An event that followed came in between.
         this.#take(items.slice(0, -1).filter(item => (item.seq as number) > this.#seq))
       }
+      const started = now()
       for (const [id, changes] of this.#arrived)
         this.#docs.set(id, Automerge.applyChanges(this.#docs.get(id)!, changes)[0])
       this.#arrived.clear()
+      this.#applied = { at: now(), ms: now() - started }
     }
     this.#busy = false
     if ([...this.#docs.values()].every(doc => doc.rev === EDITS)) this.done.resolve(now())

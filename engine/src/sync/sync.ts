@@ -45,8 +45,14 @@ export type SyncNews =
 /** Without live events the log is polled this often; with them more rarely, in case one was lost. */
 const POLL_MS = 30_000
 const POLL_BESIDE_EVENTS_MS = 60_000
-/** Remote changes within this time are applied together (FACTS: each application costs the document's length). */
+/**
+ * What comes after a quiet while is applied at once. Each application costs the document's length, so what follows waits for as
+ * long as three of the last one took, at most so many milliseconds, and is applied together: a burst costs a quarter of the time.
+ */
 const COALESCE_MS = 60
+const COALESCE_COSTS = 3
+/** Between two pushes while live: what is written quickly travels together. */
+const PUSH_GAP_MS = 50
 const COMPARE_AFTER_MS = 1_000
 const PRESENCE_MS = 45_000
 const SAVE_SYNCED_MS = 10_000
@@ -71,6 +77,9 @@ export class Sync {
   #streaming = false
   #arrived: LogItem[] = []
   #arrivedTo = 0
+  /** When the last arrivals were applied, and how long it took. */
+  #applied = { at: 0, ms: 0 }
+  #pushedAt = 0
   #wake: AbortController = new AbortController()
   #woken = false
   #urgent = false
@@ -375,13 +384,23 @@ export class Sync {
     if (to === 0 || cursor === null) return
     const next = arrived.filter(item => item.seq > cursor)
     const whole = next.every((item, i) => item.seq === cursor + 1 + i)
-    if (next.length > 0 && whole) await this.#take(next, cursor + next.length)
+    if (next.length > 0 && whole) {
+      const { clock } = this.#o
+      const started = clock.now()
+      await this.#take(next, cursor + next.length)
+      this.#applied = { at: clock.now(), ms: clock.now() - started }
+    }
     // After a gap the server is ahead of the cursor, so the log is read.
     if (this.#serverSeq !== null) this.#serverSeq = Math.max(this.#serverSeq, to)
   }
 
   async #push(): Promise<void> {
     const { workspaceId, client, documents, clock } = this.#o
+    const gap = this.#streaming && !this.#asked ? this.#left(this.#pushedAt, PUSH_GAP_MS) : 0
+    if (gap > 0) {
+      await clock.sleep(gap, this.#stop.signal)
+      await this.#takeArrived()
+    }
     const rows: Awaited<ReturnType<Documents['outbox']>> = []
     let bytes = 0
     for (const row of await documents.outbox(workspaceId, this.#batch)) {
@@ -396,6 +415,8 @@ export class Sync {
       return
     }
     const started = clock.now()
+    // A full batch means that more waits: it goes right behind.
+    this.#pushedAt = rows.length < this.#batch ? started : 0
     let answer: Awaited<ReturnType<typeof push>>
     try {
       answer = await push(
@@ -567,7 +588,11 @@ export class Sync {
       const first = this.#arrivedTo === 0
       if (event.items !== null) this.#arrived.push(...logItems(event.items))
       this.#arrivedTo = Math.max(this.#arrivedTo, event.to)
-      if (first) this.#o.clock.sleep(COALESCE_MS, this.#stop.signal).then(() => this.#rouse())
+      if (!first) return
+      const { at, ms } = this.#applied
+      const wait = this.#left(at, Math.min(COALESCE_MS, ms * COALESCE_COSTS))
+      if (wait === 0) this.#rouse()
+      else this.#o.clock.sleep(wait, this.#stop.signal).then(() => this.#rouse())
       return
     }
     if (event.type === 'presence' && event.device_id !== this.#o.deviceId) {
@@ -576,6 +601,11 @@ export class Sync {
       this.#tell()
     }
     this.#news({ kind: 'live', event })
+  }
+
+  /** What is left of so many milliseconds since then; never more, though the time of day may jump. */
+  #left(since: number, ms: number): number {
+    return Math.min(ms, Math.max(0, since + ms - this.#o.clock.now()))
   }
 
   /** Before anything is sent again: what waits since a failure was not written beside the others. A full disk may need a second try. */
