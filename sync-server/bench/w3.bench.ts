@@ -171,8 +171,23 @@ function applyMs(): number {
 
 const bench = await openBench()
 
+/** Edits of another workspace that the server has taken before it is measured, as one that is in use has. */
+const BEFORE = 300
+
+async function used(server: { readonly url: string; readonly token: string }): Promise<void> {
+  const device = new Device(await Device.workspace(server))
+  let doc = Automerge.from<Text>({ text: TEXT.slice(0, 2_000) })
+  const documentId = newId()
+  await device.push(Automerge.getAllChanges(doc).map(bytes => ({ documentId, bytes })))
+  for (let i = 0; i < BEFORE; i++) {
+    doc = Automerge.change(doc, draft => Automerge.splice(draft, ['text'], draft.text.length, 0, 'x'))
+    await device.push([{ documentId, bytes: Automerge.getLastLocalChange(doc)! }])
+  }
+}
+
 async function round(count: number, show: boolean): Promise<Round> {
   const server = await bench.startServer()
+  await used(server)
   const account = await Device.workspace(server)
   const doc = Automerge.from<Text>({ text: TEXT })
   const documentId = newId()

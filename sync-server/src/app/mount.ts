@@ -28,6 +28,8 @@ import {
 import { assertStorable } from './text.ts'
 
 const DEFAULT_BODY = 1024 * 1024
+/** How long a role that was looked up when the request began may be relied on. */
+const ROLE_MS = 1_000
 
 /** What of a thing is not there; a foreign one is answered in the same words. */
 const NOT_FOUND = {
@@ -93,15 +95,29 @@ const stages = (
       const session = await access.session(request)
       response.locals.session = session
       response.locals.user = session.user.id
+      response.locals.role = roleBefore(session.user.id, request)
     }
     next()
   }
+  /** Asked while the body is read, where the address says which workspace it is about. */
+  const roleBefore = (userId: string, request: Request): Before | null => {
+    if (!route.workspace || !('in' in route.workspace) || route.workspace.in !== 'params') return null
+    const given = id.safeParse(request.params[route.workspace.field])
+    if (!given.success) return null
+    const role = access.role(userId, given.data)
+    // Who asks for it hears of a failure; a request that was refused before does not ask.
+    role.catch(() => {})
+    return { workspaceId: given.data, role, until: performance.now() + ROLE_MS }
+  }
+
   const answer: RequestHandler = async (request, response) => {
     const session = (response.locals.session ?? null) as Session | null
     const parts = parse(route, request)
     const permission = route.access === 'public' || route.access === 'session' ? null : route.access
     const member =
-      permission === null || session === null ? null : await admit(request, route, permission, parts, session)
+      permission === null || session === null
+        ? null
+        : await admit(request, route, permission, parts, session, response.locals.role as Before | null)
     const deviceId =
       session === null ? null : await audited(request, session, member, () => device(request, session))
     const call = {
@@ -169,10 +185,16 @@ const stages = (
     permission: Permission,
     parts: Parts,
     session: Session,
+    before: Before | null,
   ): Promise<Membership> => {
     const missing = of.workspace && 'of' in of.workspace ? NOT_FOUND[of.workspace.of] : NOT_FOUND.workspace
     const workspaceId = await workspaceOf(of, parts)
-    const role = workspaceId === null ? null : await access.role(session.user.id, workspaceId)
+    const role =
+      workspaceId === null
+        ? null
+        : await (before?.workspaceId === workspaceId && before.until > performance.now()
+            ? before.role
+            : access.role(session.user.id, workspaceId))
     if (workspaceId === null || role === null) {
       // Not waited for: the answer comes as soon as for a workspace that nobody has.
       if (workspaceId !== null && of.method !== 'GET') void noteStranger(request, session, workspaceId)
@@ -210,6 +232,14 @@ const stages = (
   }
 
   return [authenticate, ...bodyParser(route, budget), answer]
+}
+
+/** A role that is being looked up. */
+interface Before {
+  readonly workspaceId: string
+  readonly role: Promise<Role | null>
+  /** A body may take long to come: then it is looked up again. */
+  readonly until: number
 }
 
 interface Parts {
