@@ -144,8 +144,13 @@ const HASH_LISTS = new Set(['heads', 'hashes'])
 const fromHex = (text: string): Uint8Array => {
   if (!HEX.test(text)) throw new AppError('request.invalid', `Not a hash: ${text.slice(0, 80)}`)
   const out = new Uint8Array(32)
-  for (let i = 0; i < 32; i++) out[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16)
+  for (let i = 0; i < 32; i++) out[i] = nibble(text, 2 * i) * 16 + nibble(text, 2 * i + 1)
   return out
+}
+/** The value of a digit that is one: each change of a push comes by here. */
+const nibble = (text: string, at: number): number => {
+  const code = text.charCodeAt(at)
+  return code < 58 ? code - 48 : code - 87
 }
 const DIGITS = new TextEncoder().encode('0123456789abcdef')
 const ascii = new TextDecoder()

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { AppError } from '@pluto-duck/crdt-model/errors'
+import { type Parts, together } from './parts.ts'
 
 /** What the worker is asked. `heads` are those before the changes, sorted; `base` is given when the worker asked for it. */
 export interface TrialRequest {
@@ -10,8 +11,8 @@ export interface TrialRequest {
   readonly heads: readonly string[]
   readonly base: Uint8Array | null
   /** Stored changes that may have come since the worker saw the document. */
-  readonly untold: readonly Uint8Array[]
-  readonly changes: readonly Uint8Array[]
+  readonly untold: Parts
+  readonly changes: Parts
 }
 
 export type TrialReply =
@@ -42,7 +43,10 @@ const HOMES = 5_000
 export const TOO_LONG = 'it took too long'
 
 /** What can be asked about one document. */
-export type Question = Omit<TrialRequest, 'id' | 'base'>
+export interface Question extends Pick<TrialRequest, 'kind' | 'document' | 'heads'> {
+  readonly untold: readonly Uint8Array[]
+  readonly changes: readonly Uint8Array[]
+}
 export type Outcome = Exclude<TrialReply, { status: 'needs_base' }>
 
 /**
@@ -200,11 +204,13 @@ class Lane {
       const request: TrialRequest = {
         ...question,
         id,
-        base: base && exact([base])[0]!,
-        untold: exact(question.untold),
-        changes: exact(question.changes),
+        base: base && together([base]).bytes,
+        untold: together(question.untold),
+        changes: together(question.changes),
       }
-      const buffers = [request.base, request.untold[0], request.changes[0]].flatMap(one => one?.buffer ?? [])
+      const buffers = [request.base, request.untold.bytes, request.changes.bytes].flatMap(
+        one => one?.buffer ?? [],
+      )
       worker.postMessage(request, buffers as ArrayBuffer[])
     })
   }
@@ -261,15 +267,4 @@ class Lane {
     this.worker = worker
     return ready.promise
   }
-}
-
-/** The same bytes in one buffer of their own, which can be given away: a part of a push would take the whole push along. */
-function exact(parts: readonly Uint8Array[]): Uint8Array[] {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  return parts.map(part => {
-    all.set(part, at)
-    at += part.length
-    return all.subarray(at - part.length, at)
-  })
 }

@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import * as Automerge from '@automerge/automerge'
+import { apart, type Parts } from './parts.ts'
 import type { TrialReply, TrialRequest } from './trial-pool.ts'
 
 /**
@@ -18,7 +19,7 @@ function open(request: TrialRequest): Handle | null {
   documents.delete(request.document)
   if (known) {
     if (same(known.getHeads(), request.heads)) return known
-    if (request.untold.length > 0 && request.base === null) {
+    if (request.untold.lengths.length > 0 && request.base === null) {
       if (catchUp(known, request)) return known
     }
     known.free()
@@ -36,7 +37,7 @@ function open(request: TrialRequest): Handle | null {
 /** Whether the document stands where it should once it has what it was not told. */
 function catchUp(handle: Handle, { untold, heads }: TrialRequest): boolean {
   try {
-    handle.applyChanges([...untold])
+    handle.applyChanges(apart(untold))
     return same(handle.getHeads(), heads)
   } catch {
     // Then it is read anew: stored changes are not on trial.
@@ -60,12 +61,13 @@ function put(document: string, handle: Handle): void {
 }
 
 /** Applies the changes, and fails unless exactly these come back, byte for byte. */
-function tryChanges(handle: Handle, changes: readonly Uint8Array[]): void {
+function tryChanges(handle: Handle, parts: Parts): void {
   const before = handle.getHeads()
-  handle.applyChanges([...changes])
+  const changes = apart(parts)
+  handle.applyChanges(changes)
   if (handle.getMissingDeps().length > 0) throw new Error('dependencies are missing')
   // One piece is quicker than many; changes that came in another order than Automerge keeps are compared one by one.
-  if (Buffer.concat(changes).equals(handle.saveSince(before))) return
+  if (Buffer.compare(parts.bytes, handle.saveSince(before)) === 0) return
   const back = handle.getChanges(before)
   if (back.length !== changes.length) throw new Error('another number of changes came back')
   const given = new Map(changes.map(bytes => [checksum(bytes), bytes]))
