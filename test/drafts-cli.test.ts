@@ -9,6 +9,7 @@ import {
   acceptInto,
   type Device,
   Folders,
+  inSync,
   type ServerProcess,
   signUp,
   startDevice,
@@ -56,12 +57,6 @@ const json = async (device: Device, ...argv: string[]) => {
   if (exit !== 0) throw new Error(`pluto ${argv.join(' ')}: ${exit} ${err}`)
   return JSON.parse(out)
 }
-const inSync = (device: Device) =>
-  until('it is in sync', async () => {
-    const { state, waiting } = await device.session.value('sync.now', {})
-    return (state === 'in_sync' || state === 'needs_you') && waiting === 0
-  })
-
 /** Edits a file of a draft as a person does: export, change, import. */
 const edit = async (device: Device, draft: string, file: string, change: (text: string) => string) => {
   const folder = join(files, draft)

@@ -7,6 +7,7 @@ import {
   acceptInto,
   type Device,
   Folders,
+  inSync,
   type ServerProcess,
   signUp,
   startDevice,
@@ -53,12 +54,6 @@ const read = async (device: Device, pipelineId: string) => {
   const doc = Automerge.load<PipelineDoc>(Buffer.from(opened.bytes, 'base64'))
   return { heads: Automerge.getHeads(doc).sort(), definition: pipelineFromDoc(doc) }
 }
-
-const inSync = (device: Device) =>
-  until('the device is in sync', async () => {
-    const state = await device.session.value('sync.now', {})
-    return state.waiting === 0 && (state.state === 'in_sync' || state.state === 'needs_you') && state
-  })
 
 /** The flow of two people, whatever they are connected to. */
 const theFlow = async (ownerServer: ServerProcess, editorServer: ServerProcess) => {

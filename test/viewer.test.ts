@@ -17,6 +17,7 @@ import {
   acceptInto,
   type Device,
   Folders,
+  inSync,
   type Person,
   type ServerProcess,
   signUp,
@@ -50,12 +51,6 @@ const FILES = {
   'revenue.sql': 'select sum(amount) as total from orders\n',
   'report.md': '# Weekly\n',
 }
-
-const inSync = (device: Device) =>
-  until('it is in sync', async () => {
-    const { state, waiting } = await device.session.value('sync.now', {})
-    return (state === 'in_sync' || state === 'needs_you') && waiting === 0
-  })
 
 beforeAll(async () => {
   database = await testDatabase()

@@ -86,11 +86,14 @@ export function casesOf(full: boolean): Case[] {
         [
           column('p50', 'p50 ms', [`w3_${readers}_readers_visible_p50`, 1], { digits: 1 }),
           column('p99', 'p99 ms', [`w3_${readers}_readers_visible_p99`, 1], { digits: 1 }),
-          column('bytes_p50', 'bytes there p50 ms', [`w3_${readers}_readers_bytes_p50`, 1], {
+          column('bytes_p50', 'bytes p50 ms', [`w3_${readers}_readers_bytes_p50`, 1], {
             digits: 1,
             ratio: false,
           }),
-          column('bytes_p99', 'p99 ms', [`w3_${readers}_readers_bytes_p99`, 1], { digits: 1, ratio: false }),
+          column('bytes_p99', 'bytes p99 ms', [`w3_${readers}_readers_bytes_p99`, 1], {
+            digits: 1,
+            ratio: false,
+          }),
           column('missed', 'missed', [`w3_${readers}_readers_missed`, 1], { digits: 0, ratio: false }),
           column('server_cpu', 'server CPU s', [`w3_${readers}_readers_server_cpu`, 1]),
         ],
@@ -164,4 +167,5 @@ function cell(
 
 const thousands = (value: number, digits = 0): string =>
   value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits })
-const short = (value: number): string => (value >= 10 ? value.toFixed(0) : value.toFixed(1))
+const short = (value: number): string =>
+  value >= 10 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : value.toFixed(2)

@@ -7,9 +7,10 @@ import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import pg from 'pg'
 import { v7 } from 'uuid'
-import { decodeChangeBytes } from '../src/changes/admission/decode.ts'
 import { Trial } from '../src/changes/admission/trial.ts'
 import { Appender, type Push } from '../src/changes/append.ts'
+import { bareInsertMs } from './harness/bare-insert.ts'
+import { median, print } from './harness/figures.ts'
 
 const DOCUMENTS = 20
 const PUSHES = process.argv.includes('--full') ? 50 : 5
@@ -52,7 +53,6 @@ const migrated = await new Migrator({
 }).migrateToLatest()
 if (migrated.error) throw migrated.error
 await sql`insert into users (id, name, email) values ('u', 'U', 'u@example.org')`.execute(db)
-await sql`create table bare_changes (like changes including all)`.execute(db)
 
 const written = Array.from({ length: DOCUMENTS }, (_, i) => typing(i))
 const device = v7()
@@ -100,50 +100,13 @@ async function ours(atOnce: number): Promise<number> {
   return rate(started)
 }
 
+/** The floor: changes a second that one connection inserts bare, in commits of a push. */
 async function bare(): Promise<number> {
-  const workspaceId = await workspace()
-  const batches = pushesOf(workspaceId).map((push, p) =>
-    push.changes.map(({ documentId, bytes }, i) => {
-      const decoded = decodeChangeBytes(bytes)
-      if (!decoded.ok) throw new Error(decoded.refusal.reason)
-      const { hash, seq, actors } = decoded.change
-      return {
-        seq: p * PER_PUSH + i + 1,
-        documentId,
-        hash: Buffer.from(hash, 'hex'),
-        actor: actors[0],
-        actorSeq: seq,
-        bytes: Buffer.from(bytes),
-      }
-    }),
-  )
-  const client = await pool.connect()
-  const started = performance.now()
-  for (const rows of batches) {
-    await client.query(
-      `insert into bare_changes (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
-       select $1, seq, document_id, hash, actor, actor_seq, 'u', $2, now(), true, bytes
-       from unnest($3::bigint[], $4::uuid[], $5::bytea[], $6::text[], $7::integer[], $8::bytea[])
-         as given (seq, document_id, hash, actor, actor_seq, bytes)`,
-      [
-        workspaceId,
-        device,
-        rows.map(row => row.seq),
-        rows.map(row => row.documentId),
-        rows.map(row => row.hash),
-        rows.map(row => row.actor),
-        rows.map(row => row.actorSeq),
-        rows.map(row => row.bytes),
-      ],
-    )
-  }
-  const result = rate(started)
-  client.release()
-  return result
+  const items = pushesOf(v7()).flatMap(push => push.changes)
+  return (TOTAL / (await bareInsertMs(pool, items, PER_PUSH))) * 1000
 }
 
 const rate = (started: number): number => (TOTAL / (performance.now() - started)) * 1000
-const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 const rates = { floor: [] as number[], one: [] as number[], eight: [] as number[] }
 await ours(1)
@@ -157,19 +120,7 @@ await db.destroy()
 await server.stop()
 
 const floor = median(rates.floor)
-const print = (name: string, value: number): void => {
-  const ratio = value / floor
-  console.log(
-    JSON.stringify({
-      name,
-      value: Math.round(value),
-      unit: 'changes/s',
-      floor: Math.round(floor),
-      ratio: Number(ratio.toFixed(3)),
-      goal: GOAL,
-      met: ratio >= GOAL,
-    }),
-  )
-}
-print('append_10k', median(rates.one))
-print('append_10k_eight_pushes_at_once', median(rates.eight))
+const tell = (name: string, value: number): void =>
+  print({ name, value, unit: 'changes/s', floor, goal: GOAL, goalOf: 'ratio', better: 'higher' })
+tell('append_10k', median(rates.one))
+tell('append_10k_eight_pushes_at_once', median(rates.eight))

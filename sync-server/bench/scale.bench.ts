@@ -1,10 +1,12 @@
 // Scale: what a new device and the server pay when histories get long and documents many. Logs of 10^4 changes (10^5 and 10^6 with
 // `--full`) over 1,000 documents: opening must not grow with the length of history. 10^3 documents (10^4 and 10^5): the memory of
-// the server must not grow with their number. The logs are written by SQL, with real changes.
+// the server must not grow with their number. The logs are written by SQL, with real changes. `--changes=N` or `--documents=N`: that
+// row alone.
 import * as Automerge from '@automerge/automerge'
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import { print, sayLoad } from './harness/figures.ts'
 import { type LoggedDocument, writeLog } from './harness/log-rows.ts'
+import { numberGiven } from './harness/options.ts'
 import { startRole } from './harness/roles.ts'
 import { openBench } from './harness/server.ts'
 import { settled } from './harness/settled.ts'
@@ -12,6 +14,9 @@ import { Device } from './harness/wire.ts'
 import { changesOf, smallDocument } from './harness/workloads.ts'
 
 const FULL = process.argv.includes('--full')
+const [CHANGES, DOCUMENTS] = [numberGiven('changes'), numberGiven('documents')]
+const HISTORIES = CHANGES ? [CHANGES] : DOCUMENTS ? [] : FULL ? [10_000, 100_000, 1_000_000] : [10_000]
+const COUNTS = DOCUMENTS ? [DOCUMENTS] : FULL && !CHANGES ? [10_000, 100_000] : []
 const DEVICE = new URL('../../engine/bench/device.ts', import.meta.url).pathname
 /** Different contents; more documents repeat them. */
 const CONTENTS = 20
@@ -75,7 +80,7 @@ async function measure(documents: number, changesEach: number) {
 }
 
 const histories = []
-for (const changes of FULL ? [10_000, 100_000, 1_000_000] : [10_000]) {
+for (const changes of HISTORIES) {
   const taken = await measure(1_000, changes / 1_000)
   histories.push(taken)
   const name = `scale_1000_documents_${changes}_changes`
@@ -84,14 +89,14 @@ for (const changes of FULL ? [10_000, 100_000, 1_000_000] : [10_000]) {
   print({ name: `${name}_server_cpu`, value: taken.server, unit: 's' })
   print({ name: `${name}_server_memory_growth`, value: taken.memory, unit: 'MB', goal: 40 })
 }
-if (FULL)
+if (HISTORIES.length > 1)
   print({
     name: 'scale_open_1e6_to_1e4_changes',
     value: histories.at(-1)!.ms / histories[0]!.ms,
     unit: 'x',
     goal: 1.5,
   })
-for (const documents of FULL ? [10_000, 100_000] : []) {
+for (const documents of COUNTS) {
   const taken = await measure(documents, 1)
   const name = `scale_${documents}_documents`
   print({ name: `${name}_open`, value: taken.ms / 1000, unit: 's' })

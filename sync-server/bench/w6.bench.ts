@@ -7,16 +7,13 @@ import * as Automerge from '@automerge/automerge'
 import { decodeSequence, newId } from '@pluto-duck/crdt-model/protocol'
 import { bareInsertMs } from './harness/bare-insert.ts'
 import { median, percentile, print, sayLoad } from './harness/figures.ts'
+import { numberGiven } from './harness/options.ts'
 import { now } from './harness/process.ts'
 import { openBench } from './harness/server.ts'
 import { Device, type PushItem } from './harness/wire.ts'
 
-const given = (name: string): number | null => {
-  const found = process.argv.find(argument => argument.startsWith(`--${name}=`))
-  return found === undefined ? null : Number(found.slice(name.length + 3))
-}
-const KILLS = given('kills') ?? (process.argv.includes('--full') ? 1_000 : 5)
-const SECONDS = given('seconds') ?? Number.POSITIVE_INFINITY
+const KILLS = numberGiven('kills') ?? (process.argv.includes('--full') ? 1_000 : 5)
+const SECONDS = numberGiven('seconds') ?? Number.POSITIVE_INFINITY
 const EDITS = 20
 const STEADY = 300
 const TEXT = 'lorem ipsum dolor sit amet '.repeat(400).slice(0, 10_000)

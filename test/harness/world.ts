@@ -156,3 +156,10 @@ export const until = async <T>(
     await new Promise(resolve => setTimeout(resolve, 100))
   }
 }
+
+/** Syncs until nothing of the device waits; answers its sync state. */
+export const inSync = (device: Device) =>
+  until('the device is in sync', async () => {
+    const state = await device.session.value('sync.now', {})
+    return state.waiting === 0 && (state.state === 'in_sync' || state.state === 'needs_you') && state
+  })

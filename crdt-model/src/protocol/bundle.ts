@@ -1,5 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { AppError } from '../errors/index.ts'
+import { toHex } from './hex.ts'
 
 /**
  * A bundle: a run of Automerge changes as columns, from which exactly the same bytes come back. What can be derived is left out (magic,
@@ -166,7 +167,7 @@ export function decodeBundle(
     change.set(MAGIC)
     change.set(hash.subarray(0, 4), 4)
     change.set(content.view(), 8)
-    out.push({ bytes: change, hash: hex(hash) })
+    out.push({ bytes: change, hash: toHex(hash) })
   }
   const streams = [
     deps,
@@ -189,7 +190,7 @@ export function decodeBundle(
 function parseChange({ bytes, hash }: BundledChange): Parsed {
   const chunk = new Reader(bytes)
   for (const magic of MAGIC) if (chunk.byte() !== magic) throw broken()
-  if (hex(chunk.take(4)) !== hash.slice(0, 8)) throw broken()
+  if (toHex(chunk.take(4)) !== hash.slice(0, 8)) throw broken()
   if (chunk.byte() !== CHANGE) throw broken()
   const body = new Reader(chunk.take(chunk.uleb()))
   if (!chunk.done) throw broken()
@@ -228,7 +229,7 @@ function writeBundle(changes: readonly Parsed[], hashesOf: readonly string[]): U
   const data = new Map<number, Writer>()
   const places = new Map<string, number>()
   const placeOf = (actor: Uint8Array): number => {
-    const key = hex(actor)
+    const key = toHex(actor)
     const known = places.get(key)
     if (known !== undefined) return known
     places.set(key, places.size)
@@ -242,7 +243,7 @@ function writeBundle(changes: readonly Parsed[], hashesOf: readonly string[]): U
   changes.forEach((change, i) => {
     deps.uleb(change.deps.length)
     for (const dep of change.deps) {
-      const position = positions.get(hex(dep))
+      const position = positions.get(toHex(dep))
       deps.uleb(position === undefined ? 0 : i - position)
       if (position === undefined) hashes.bytes(dep)
     }
@@ -302,13 +303,6 @@ function writeBundle(changes: readonly Parsed[], hashesOf: readonly string[]): U
 
 const broken = (): AppError => new AppError('request.invalid', 'The bytes are no bundle of changes.')
 const tooLarge = (): AppError => new AppError('request.too_large', 'A bundle has more than it may have.')
-
-const HEX_BYTE = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
-function hex(bytes: Uint8Array): string {
-  let out = ''
-  for (const byte of bytes) out += HEX_BYTE[byte]
-  return out
-}
 
 /**
  * Reads within its bytes; anything beyond is a broken bundle. Numbers are whole, within 2^53 and in their shortest form: so what is

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { AppError } from '../errors/index.ts'
 import { type BundleLimits, decodeBundle } from './bundle.ts'
 import { decodeCbor } from './cbor.ts'
+import { toHex } from './hex.ts'
 import { hash, id, seq } from './ids.ts'
 import { LIMITS } from './limits.ts'
 import { documentKind } from './roles.ts'
@@ -152,18 +153,6 @@ const nibble = (text: string, at: number): number => {
   const code = text.charCodeAt(at)
   return code < 58 ? code - 48 : code - 87
 }
-const DIGITS = new TextEncoder().encode('0123456789abcdef')
-const ascii = new TextDecoder()
-const toHex = (given: Uint8Array): string => {
-  const out = new Uint8Array(2 * given.length)
-  for (let i = 0, at = 0; i < given.length; i++) {
-    const byte = given[i] as number
-    out[at++] = DIGITS[byte >> 4] as number
-    out[at++] = DIGITS[byte & 15] as number
-  }
-  return ascii.decode(out)
-}
-
 /** Any sixteen bytes: the schemas say which are an id. */
 const toId = (given: Uint8Array): string => {
   const hex = toHex(given)

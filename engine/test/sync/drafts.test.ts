@@ -1,33 +1,12 @@
 import { forkAt, pipelineFromDoc } from '@pluto-duck/crdt-model'
 import { draftRoutes, newId, versionRoutes } from '@pluto-duck/crdt-model/protocol'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { Device } from './device.ts'
-import { type Person, TestServer } from './server.ts'
+import { describe, expect, it } from 'vitest'
+import type { Device } from './device.ts'
+import type { Person } from './server.ts'
+import { TwoPeople } from './two-people.ts'
 
-let server: TestServer
-let ada: Person
-let bob: Person
-let workspaceId: string
-const devices: Device[] = []
-const device = async (person: Person, folder?: string) => {
-  const made = await Device.start(server.server.url, person.token, workspaceId, folder)
-  devices.push(made)
-  return made
-}
-
-beforeAll(async () => {
-  server = await TestServer.start()
-  ada = await server.person('ada')
-  bob = await server.person('bob')
-})
-afterAll(() => server.stop())
-beforeEach(async () => {
-  workspaceId = await server.workspace(ada)
-  await server.join(workspaceId, ada, bob, 'editor')
-})
-afterEach(async () => {
-  for (const one of devices.splice(0)) await one.remove()
-})
+const world = new TwoPeople()
+const device = (person: Person, folder?: string) => world.device(person, { folder })
 
 const fork = async (on: Device, base: string, title = 'try this') => {
   const documentId = newId()
@@ -41,7 +20,7 @@ const reopen = async (one: Device) => {
 
 describe('drafts on devices', () => {
   it('[FORK1] a draft made and edited offline is there after a restart, goes out, and opens on another device', async () => {
-    const a = await device(ada)
+    const a = await device(world.ada)
     const pipeline = await a.createPipeline('weekly')
     await a.describe(pipeline, 'as it was')
     const draft = await fork(a, pipeline)
@@ -52,7 +31,7 @@ describe('drafts on devices', () => {
     await a.sync.start()
     await a.until('in_sync', 0)
 
-    const b = await device(bob)
+    const b = await device(world.bob)
     await b.sync.start()
     await b.until('in_sync', 0)
     expect([await b.text(pipeline), await b.text(draft)]).toEqual(['as it became', 'as it may be'])
@@ -62,8 +41,8 @@ describe('drafts on devices', () => {
     expect(await a.text(draft)).toBe('as both want it')
     await reopen(b)
     expect(await b.text(draft)).toBe('as both want it')
-    const { value } = await ada.client.call(draftRoutes.list, {
-      params: { workspace_id: workspaceId },
+    const { value } = await world.ada.client.call(draftRoutes.list, {
+      params: { workspace_id: world.workspaceId },
       query: {},
     })
     expect(value.drafts).toMatchObject([
@@ -72,7 +51,7 @@ describe('drafts on devices', () => {
   })
 
   it('[FORK2] a draft takes in what its pipeline became, and says where it stands', async () => {
-    const [a, b] = [await device(ada), await device(bob)]
+    const [a, b] = [await device(world.ada), await device(world.bob)]
     const pipeline = await a.createPipeline('weekly')
     const draft = await fork(a, pipeline)
     await a.describe(draft, 'mine')
@@ -98,20 +77,20 @@ describe('drafts on devices', () => {
     for (const on of [a, b]) expect(await standing(on)).toEqual(['theirs', 'ours'])
     await reopen(b)
     expect(await standing(b)).toEqual(['theirs', 'ours'])
-    const late = await device(ada)
+    const late = await device(world.ada)
     await late.sync.start()
     await late.until('in_sync', 0)
     expect(await standing(late)).toEqual(['theirs', 'ours'])
   })
 
   it('[FORK3] a merged draft is the pipeline on every device; what is typed into it then is kept as a local draft', async () => {
-    const [a, b] = [await device(ada), await device(bob)]
+    const [a, b] = [await device(world.ada), await device(world.bob)]
     const pipeline = await a.createPipeline('weekly')
     await a.sync.start()
     await a.until('in_sync', 0)
-    await ada.client.call(versionRoutes.publish, {
+    await world.ada.client.call(versionRoutes.publish, {
       body: {
-        workspace_id: workspaceId,
+        workspace_id: world.workspaceId,
         pipeline_id: pipeline,
         version_id: newId(),
         heads: await a.heads(pipeline),
@@ -123,7 +102,7 @@ describe('drafts on devices', () => {
     const draft = await fork(b, pipeline)
     await b.describe(draft, 'better')
     await b.until('in_sync', 0)
-    const { value } = await ada.client.call(draftRoutes.merge, {
+    const { value } = await world.ada.client.call(draftRoutes.merge, {
       params: { draft_id: draft },
       body: { version_id: newId(), heads: await b.heads(draft), parent: 1 },
     })
@@ -137,14 +116,16 @@ describe('drafts on devices', () => {
     await a.until('in_sync', 0)
     await b.describe(draft, 'too late')
     await b.until('in_sync', 0)
-    expect(await b.documents.drafts(workspaceId)).toMatchObject([{ documentId: draft, code: 'invalid' }])
+    expect(await b.documents.drafts(world.workspaceId)).toMatchObject([
+      { documentId: draft, code: 'invalid' },
+    ])
     expect(await b.text(draft)).toBe('better')
     await b.sync.now()
     expect(await b.text(pipeline)).toBe('and further')
   })
 
   it('[FORK4] when the pipeline’s tail is refused, a draft that builds on it becomes a local draft too', async () => {
-    const a = await device(ada)
+    const a = await device(world.ada)
     const pipeline = await a.createPipeline('weekly')
     await a.sync.start()
     await a.until('in_sync', 0)
@@ -155,7 +136,7 @@ describe('drafts on devices', () => {
     await a.documents.refuse(pipeline, { code: 'invalid', reason: 'no' })
     expect(await a.text(pipeline)).toBe('')
     expect(a.documents.has(draft)).toBe(false)
-    const kept = await a.documents.drafts(workspaceId)
+    const kept = await a.documents.drafts(world.workspaceId)
     expect(kept.map(one => [one.documentId, one.code]).sort()).toEqual([
       [pipeline, 'invalid'],
       [pipeline, 'missing_deps'],
@@ -167,7 +148,7 @@ describe('drafts on devices', () => {
   })
 
   it('[FORK1] a draft of a draft is refused', async () => {
-    const a = await device(ada)
+    const a = await device(world.ada)
     const draft = await fork(a, await a.createPipeline('weekly'))
     await expect(fork(a, draft)).rejects.toMatchObject({ code: 'request.invalid' })
     await a.documents.read(draft, doc => expect(() => forkAt(doc, ['0'.repeat(64)])).toThrow())

@@ -1,9 +1,10 @@
 import * as A from '@automerge/automerge'
 import { editPipeline, type PipelineDoc, setDescription } from '@pluto-duck/crdt-model'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import type { Schema } from '../../src/documents/index.ts'
-import { Device } from './device.ts'
-import { type Person, TestServer } from './server.ts'
+import type { Device } from './device.ts'
+import type { Person } from './server.ts'
+import { TwoPeople } from './two-people.ts'
 
 // Two devices whose programs know different schemas, on one server. The newer one's upgrades are made up.
 
@@ -19,19 +20,9 @@ const NEWEST: Schema = {
   ]),
 }
 
-let server: TestServer
-let ada: Person
-let bob: Person
-let workspaceId: string
-const devices: Device[] = []
+const world = new TwoPeople()
 const device = async (person: Person, schema?: Schema) => {
-  const made = await Device.start(server.server.url, person.token, workspaceId)
-  devices.push(made)
-  if (schema) {
-    await made.close()
-    made.schema = schema
-    await made.open()
-  }
+  const made = await world.device(person, { schema })
   await made.sync.start()
   return made
 }
@@ -41,22 +32,8 @@ const raw = (on: Device, documentId: string) =>
     doc => A.toJS(doc) as Record<string, unknown>,
   )
 
-beforeAll(async () => {
-  server = await TestServer.start()
-  ada = await server.person('ada')
-  bob = await server.person('bob')
-})
-afterAll(() => server.stop())
-beforeEach(async () => {
-  workspaceId = await server.workspace(ada)
-  await server.join(workspaceId, ada, bob, 'editor')
-})
-afterEach(async () => {
-  for (const one of devices.splice(0)) await one.remove()
-})
-
 it('[SCHEMA1] an old program opens what a newer one wrote for reading only, and syncs it unharmed', async () => {
-  const [old, newer] = [await device(ada), await device(bob, NEWER)]
+  const [old, newer] = [await device(world.ada), await device(world.bob, NEWER)]
   const pipeline = await old.createPipeline('weekly')
   await old.until('in_sync', 0)
   await newer.sync.now()
@@ -94,7 +71,7 @@ it('[SCHEMA1] an old program opens what a newer one wrote for reading only, and 
 })
 
 it('[SCHEMA2] what an old program wrote before it heard of the upgrade merges into it', async () => {
-  const [old, newer] = [await device(ada), await device(bob, NEWER)]
+  const [old, newer] = [await device(world.ada), await device(world.bob, NEWER)]
   const pipeline = await old.createPipeline('weekly')
   await old.until('in_sync', 0)
   await newer.sync.now()
@@ -125,7 +102,7 @@ it('[SCHEMA2] what an old program wrote before it heard of the upgrade merges in
 })
 
 it('[SCHEMA3] programs that upgrade at once make the same change, and one upgrades on from another', async () => {
-  const [a, b] = [await device(ada, NEWER), await device(bob, NEWER)]
+  const [a, b] = [await device(world.ada, NEWER), await device(world.bob, NEWER)]
   const pipeline = await a.createPipeline('weekly')
   await a.until('in_sync', 0)
   await b.sync.now()
@@ -151,11 +128,11 @@ it('[SCHEMA3] programs that upgrade at once make the same change, and one upgrad
     )
   expect([await upgrades(a), await upgrades(b)]).toEqual([1, 1])
 
-  const newest = await device(bob, NEWEST)
+  const newest = await device(world.bob, NEWEST)
   await newest.until('in_sync', 0)
   await newest.describe(pipeline, 'c')
   await newest.until('in_sync', 0)
-  expect(await newest.documents.drafts(workspaceId)).toEqual([])
+  expect(await newest.documents.drafts(world.workspaceId)).toEqual([])
   await a.sync.now()
   expect(await raw(a, pipeline)).toMatchObject({ schema_version: 3, owners: {}, description: 'c' })
 })
