@@ -2,7 +2,7 @@
 // does the next server answer it? Beside it how long the acknowledgement of one edit takes, trial and commit included: right after a
 // start, while the next server starts beside it, and on a server that has been in use for a while (the goal's figure). Its floor is
 // what Automerge needs to apply such an edit and Postgres to commit its row. `--full`: 1,000 kills. `--kills=N` as many, and
-// `--seconds=N` ends after so long: a thousand take some ten minutes, so they can be run in parts.
+// `--seconds=N` ends after so long: a thousand take half an hour on two cores, so they can be run in parts.
 import * as Automerge from '@automerge/automerge'
 import { decodeSequence, newId } from '@pluto-duck/crdt-model/protocol'
 import { bareInsertMs } from './harness/bare-insert.ts'
