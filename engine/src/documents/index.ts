@@ -1,4 +1,5 @@
-export { type DocumentEvent, Documents, type NewDocument, type Refusal } from './documents.ts'
+export { Documents } from './documents.ts'
 export type { LocalDraft, LocalDraftEntry } from './drafts.ts'
+export type { DocumentEvent, NewDocument, Refusal } from './events.ts'
 export type { DocumentInfo } from './rows.ts'
 export type { Schema } from './schema.ts'

@@ -1,0 +1,147 @@
+import type { State } from '../state/index.ts'
+import { removeFromOutbox } from './rows.ts'
+
+/**
+ * What the server has not acknowledged, by document, and what it has told of the rest: its records are only counted here.
+ */
+export class Outbox {
+  readonly #state: State
+  /** Unacknowledged changes: document -> hash -> ord. */
+  readonly #waiting = new Map<string, Map<string, number>>()
+  /** Hashes of what was written live and has no record here yet, by document. */
+  readonly #beside = new Map<string, Set<string>>()
+  /** How many records of each document are stored. */
+  readonly #recorded = new Map<string, number>()
+
+  constructor(state: State) {
+    this.#state = state
+  }
+
+  /** Reads how many records there are. */
+  async open(): Promise<void> {
+    for (const { document_id, stored } of await this.#state.read.all<{ document_id: string; stored: number }>(
+      'select document_id, count(*) as stored from records group by document_id',
+    ))
+      this.#recorded.set(document_id, stored)
+  }
+
+  /** A document's unacknowledged changes, hash -> ord: to be changed with the rows. */
+  of(documentId: string): Map<string, number> {
+    const map = this.#waiting.get(documentId) ?? new Map<string, number>()
+    this.#waiting.set(documentId, map)
+    return map
+  }
+
+  size(documentId: string): number {
+    return this.#waiting.get(documentId)?.size ?? 0
+  }
+
+  /** Every document that something waits of, or did. */
+  sizes(): Iterable<readonly [documentId: string, size: number]> {
+    return [...this.#waiting].map(([documentId, hashes]) => [documentId, hashes.size] as const)
+  }
+
+  drop(documentId: string): void {
+    this.#waiting.delete(documentId)
+  }
+
+  /**
+   * How many of the server's records of a document are here, and how many changes were written live and wait for theirs: marks
+   * differ only when one of these, or the heads, do.
+   */
+  recorded(documentId: string): { stored: number; live: number } {
+    return {
+      stored: this.#recorded.get(documentId) ?? 0,
+      live: this.#beside.get(documentId)?.size ?? 0,
+    }
+  }
+
+  /** Records of a document were stored by another way than `applyRemote`. */
+  noteRecords(documentId: string, count: number): void {
+    this.#recorded.set(documentId, (this.#recorded.get(documentId) ?? 0) + count)
+  }
+
+  dropRecords(documentId: string): void {
+    this.#recorded.delete(documentId)
+  }
+
+  async recount(documentId: string): Promise<void> {
+    const row = await this.#state.read.first<{ stored: number }>(
+      'select count(*) as stored from records where document_id = $1',
+      documentId,
+    )
+    this.#recorded.set(documentId, row?.stored ?? 0)
+  }
+
+  /** The server has stored these: they leave the outbox. */
+  async acknowledge(documentId: string, hashes: readonly string[]): Promise<void> {
+    const waiting = this.of(documentId)
+    const ords = hashes.flatMap(hash => waiting.get(hash) ?? [])
+    await this.#state.write(tx => removeFromOutbox(tx, ords))
+    for (const hash of hashes) waiting.delete(hash)
+  }
+
+  /** What waits and can be read, oldest first: the changes of one run of equal `live`, at most so many. */
+  async rows(
+    workspaceId: string,
+    limit: number,
+    baseOf: (documentId: string) => string | null,
+    held: readonly string[],
+  ): Promise<{ documentId: string; hash: string; ord: number; live: boolean; bytes: Uint8Array }[]> {
+    const unreadable = held.map(id => `'${id}'`)
+    const except = unreadable.length > 0 ? `and document_id not in (${unreadable.join()})` : ''
+    const rows = await this.#state.read.all<{
+      document_id: string
+      hash: string
+      ord: number
+      live: boolean
+      bytes: Uint8Array
+    }>(
+      `select o.document_id, o.hash, o.ord, o.live, c.bytes from (
+         select * from outbox where workspace_id = $1 ${except} order by ord limit $2
+       ) o join changes c on c.ord = o.ord order by o.ord`,
+      workspaceId,
+      limit,
+    )
+    const pushed = new Set<string>()
+    const end = rows.findIndex(row => {
+      pushed.add(row.document_id)
+      // What a draft builds on has to be stored before it.
+      const base = baseOf(row.document_id)
+      return row.live !== rows[0]?.live || (base !== null && pushed.has(base))
+    })
+    return (end < 0 ? rows : rows.slice(0, end)).map(({ document_id, ...row }) => ({
+      ...row,
+      documentId: document_id,
+    }))
+  }
+
+  /**
+   * Hashes of what was written live and has no record here yet: this device's own until the server tells it, the others' until
+   * it is stored. Without it two people who type beside each other would see a mark for as long as that takes.
+   */
+  writtenLive(documentId: string): ReadonlySet<string> {
+    return this.#beside.get(documentId) ?? new Set()
+  }
+
+  noteLive(documentId: string, fresh: readonly { readonly hash: string }[]): void {
+    const noted = this.#beside.get(documentId) ?? new Set<string>()
+    for (const { hash } of fresh) noted.add(hash)
+    this.#beside.set(documentId, noted)
+  }
+
+  /** The record of a change is here. */
+  hasRecord(documentId: string, hash: string): void {
+    this.#beside.get(documentId)?.delete(hash)
+  }
+
+  /** The connection was lost: what waits was not written beside the others, whatever was thought then. */
+  async unlive(workspaceId: string, documentIds: ReadonlySet<string>): Promise<void> {
+    for (const documentId of this.#beside.keys())
+      if (documentIds.has(documentId)) this.#beside.delete(documentId)
+    if (![...documentIds].some(documentId => this.size(documentId) > 0)) return
+    await this.#state.write(tx =>
+      tx.run('update outbox set live = false where workspace_id = $1 and live', workspaceId),
+    )
+  }
+}

@@ -1,0 +1,158 @@
+import * as A from '@automerge/automerge'
+import { newId } from '@pluto-duck/crdt-model/protocol'
+import type { DocumentStore } from './document-store.ts'
+import { type LocalDraft, putDraft } from './drafts.ts'
+import type { Refusal } from './events.ts'
+import { removeFromOutbox } from './rows.ts'
+
+/** What is here of a workspace after leaving it: local drafts, and documents that could not be made into one. */
+export interface LeftBehind {
+  readonly drafts: string[]
+  readonly unreadable: { readonly documentId: string; readonly error: unknown }[]
+}
+
+/** Documents that are taken back to what the server has, or off this machine; what only this device has becomes local drafts. */
+export class TakeBack {
+  readonly #store: DocumentStore
+
+  constructor(store: DocumentStore) {
+    this.#store = store
+  }
+
+  /**
+   * The server refused changes of a document for good. Its whole unacknowledged tail becomes one local draft with its content, and
+   * the document is again what the server has; without anything there it leaves the list.
+   */
+  async refuse(documentId: string, refusal: Refusal): Promise<string> {
+    for (const draft of await this.#buildingOnTail(documentId))
+      await this.refuse(draft, { code: 'missing_deps', reason: 'What it builds on was refused.' })
+    const draftId = newId()
+    await this.#store.serial.run(async () => {
+      const entry = await this.#store.load(documentId)
+      const info = this.#store.info(documentId)
+      const bytes = A.save(entry.doc)
+      const waiting = this.#store.outbox.of(documentId)
+      const ords = [...waiting.values()]
+      this.#store.forget(entry)
+      await this.#store.flush()
+      const base = await this.#store.serverSide(documentId)
+      // A draft that the server has nothing of is an edit of its pipeline.
+      const fork =
+        base === null && info.base !== null ? await this.#store.forkPoint(documentId, info.base) : null
+      const draft: LocalDraft = {
+        draftId,
+        workspaceId: info.workspaceId,
+        documentId: fork === null ? documentId : (info.base as string),
+        kind: info.kind,
+        title: info.title,
+        ...refusal,
+        changes: waiting.size,
+        createdAt: this.#store.now(),
+        bytes,
+        baseBytes: base ?? fork,
+      }
+      await this.#store.state.write(async tx => {
+        await putDraft(tx, draft)
+        await removeFromOutbox(tx, ords)
+        if (ords.length > 0) await tx.run(`delete from changes where ord in (${ords.join(',')})`)
+        if (base === null) await tx.run('delete from documents where document_id = $1', documentId)
+      })
+      this.#store.outbox.drop(documentId)
+      if (base === null) this.#store.infos.delete(documentId)
+      else await this.#store.load(documentId)
+    })
+    this.#store.emit({ kind: 'reset', documentId, draftId })
+    this.#store.emitListed(documentId)
+    return draftId
+  }
+
+  /** Drafts that build on what the server has not acknowledged of their pipeline. */
+  #buildingOnTail(documentId: string): Promise<string[]> {
+    return this.#store.serial.run(async () => {
+      const tail = [...this.#store.outbox.of(documentId).keys()]
+      const drafts = [...this.#store.infos.values()].filter(info => info.base === documentId)
+      const found: string[] = []
+      for (const draft of drafts) {
+        const { doc } = await this.#store.load(draft.documentId)
+        if (tail.some(hash => A.hasHeads(doc, [hash]))) found.push(draft.documentId)
+      }
+      return found
+    })
+  }
+
+  /** The server no longer has this document, and nothing of it waits: it leaves the list and is a local draft of code `diverged`. */
+  async setAside(documentId: string): Promise<string> {
+    const draftId = newId()
+    const info = this.#store.info(documentId)
+    await this.#store.serial.run(async () => {
+      const entry = await this.#store.load(documentId)
+      const draft: LocalDraft = {
+        draftId,
+        workspaceId: info.workspaceId,
+        documentId,
+        kind: info.kind,
+        title: info.title,
+        code: 'diverged',
+        reason: 'The server no longer has this document.',
+        changes: A.getChangesMetaSince(entry.doc, []).length,
+        createdAt: this.#store.now(),
+        bytes: A.save(entry.doc),
+        baseBytes: null,
+      }
+      await this.#store.flush()
+      this.#store.forget(entry)
+      await this.#store.state.write(async tx => {
+        await putDraft(tx, draft)
+        for (const table of ['documents', 'snapshots', 'changes', 'records'])
+          await tx.run(`delete from ${table} where document_id = $1`, documentId)
+      })
+      this.#store.infos.delete(documentId)
+      this.#store.outbox.dropRecords(documentId)
+    })
+    this.#store.emit({ kind: 'reset', documentId, draftId })
+    this.#store.emit({ kind: 'listed', workspaceId: info.workspaceId, documentId })
+    return draftId
+  }
+
+  /**
+   * Takes a workspace's documents off this machine, with versions and records. What the server does not have is kept as local drafts
+   * before. A document of which that fails stays as it is, with its error in `unreadable`.
+   */
+  async leave(workspaceId: string, refusal: Refusal): Promise<LeftBehind> {
+    const drafts: string[] = []
+    const unreadable: LeftBehind['unreadable'] = []
+    const kept = new Set<string>()
+    for (const { documentId, base } of this.#store.list(workspaceId)) {
+      if (!this.#store.has(documentId) || this.#store.outbox.size(documentId) === 0) continue
+      try {
+        drafts.push(await this.refuse(documentId, refusal))
+      } catch (error) {
+        unreadable.push({ documentId, error })
+        kept.add(documentId)
+        if (base !== null) kept.add(base)
+      }
+    }
+    const gone = this.#store.list(workspaceId).filter(info => !kept.has(info.documentId))
+    await this.#store.serial.run(async () => {
+      await this.#store.flush()
+      const ids = gone.map(info => `'${info.documentId}'`).join(',')
+      await this.#store.state.write(async tx => {
+        await tx.run('update workspaces set cursor = null where workspace_id = $1', workspaceId)
+        if (gone.length === 0) return
+        for (const table of ['documents', 'snapshots', 'changes', 'records', 'outbox'])
+          await tx.run(`delete from ${table} where document_id in (${ids})`)
+        await tx.run(`delete from versions where parent in (${ids})`)
+        await tx.run(`delete from overviews where key in (${ids})`)
+      })
+      for (const { documentId } of gone) {
+        const entry = this.#store.entries.get(documentId)
+        if (entry) this.#store.forget(entry)
+        this.#store.infos.delete(documentId)
+        this.#store.outbox.drop(documentId)
+        this.#store.outbox.dropRecords(documentId)
+      }
+    })
+    for (const { documentId } of gone) this.#store.emit({ kind: 'listed', workspaceId, documentId })
+    return { drafts, unreadable }
+  }
+}

@@ -1,0 +1,284 @@
+import * as A from '@automerge/automerge'
+import { splitChanges } from '@pluto-duck/crdt-model'
+import { toAppError } from '@pluto-duck/crdt-model/errors'
+import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
+import type { Statements } from '../state/index.ts'
+import { decodeLocal, type StoredChange } from './admit.ts'
+import { type DocumentStore, type Rows, sameHeads } from './document-store.ts'
+import { type LocalDraft, putDraft } from './drafts.ts'
+import { buildDraft, extraChanges, ownChanges, topUp } from './forks.ts'
+import { type Added, addDocuments, type DocumentInfo, putInfo, putSnapshot, readDocument } from './rows.ts'
+import { schemaOf } from './schema.ts'
+import { TakeVoid } from './take-void.ts'
+import { isVoid } from './voids.ts'
+
+/** What the server has, on its way into the documents: pieces of the log, and whole documents. */
+export class TakeIn {
+  readonly #store: DocumentStore
+  readonly #voids: TakeVoid
+
+  constructor(store: DocumentStore) {
+    this.#store = store
+    this.#voids = new TakeVoid(store)
+  }
+
+  /**
+   * Takes in a piece of the log, with the cursor that it reaches, in one transaction. Each document is applied once, whatever
+   * the number of its changes. Answers the documents whose changes do not fit what is here: they have to be fetched whole.
+   */
+  async applyRemote(
+    workspaceId: string,
+    items: readonly LogItem[],
+    cursor: number,
+  ): Promise<{ diverged: string[] }> {
+    const diverged: string[] = []
+    const told: { documentId: string; fresh: StoredChange[]; topped: boolean }[] = []
+    const reset: { documentId: string; draftId: string | null }[] = []
+    let erased = false
+    const written = await this.#store.serial.run(async () => {
+      const rows: Rows[] = []
+      const voids: ((tx: Statements) => Promise<void>)[] = []
+      for (const [documentId, own] of groupByDocument(items)) {
+        // The document has them before their records can be read.
+        this.#store.outbox.noteLive(
+          documentId,
+          own.filter(item => !isVoid(item) && item.live),
+        )
+        try {
+          if (own.some(isVoid)) {
+            const taken = await this.#voids.take(workspaceId, documentId, own)
+            voids.push(taken.write)
+            erased ||= taken.erase
+            reset.push({ documentId, draftId: taken.draftId })
+            continue
+          }
+          told.push({ documentId, ...(await this.#takeIn(workspaceId, documentId, own, rows)) })
+        } catch (error) {
+          if (toAppError(error).code === 'internal') throw error
+          diverged.push(documentId)
+        }
+      }
+      const records = items
+        .filter(item => !isVoid(item))
+        .map(item => [item.document_id, item.hash, item.seq, item.received_at, item.live, item.author_id])
+      const durable = this.#store.commit(rows, async tx => {
+        for (const write of voids) await write(tx)
+        await tx.insert('records', records)
+        await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
+      })
+      return { durable }
+    })
+    await written.durable
+    // Deleted rows stay in the file until it is written anew.
+    if (erased) await this.#store.state.rewrite()
+    for (const { documentId, draftId } of reset) {
+      this.#store.emit({ kind: 'reset', documentId, draftId })
+      this.#store.emit({ kind: 'listed', workspaceId, documentId })
+    }
+    for (const item of items) {
+      this.#store.outbox.hasRecord(item.document_id, item.hash)
+      if (!isVoid(item)) this.#store.outbox.noteRecords(item.document_id, 1)
+    }
+    for (const { documentId } of reset) await this.#store.outbox.recount(documentId)
+    for (const { documentId, fresh, topped } of told) {
+      // A draft took in its pipeline, or the document became read-only: a view has to take it whole.
+      if (topped) this.#store.emit({ kind: 'reset', documentId, draftId: null })
+      this.#store.told(documentId, fresh, 'server')
+    }
+    return { diverged }
+  }
+
+  async #takeIn(
+    workspaceId: string,
+    documentId: string,
+    items: readonly LogItem[],
+    rows: Rows[],
+  ): Promise<{ fresh: StoredChange[]; topped: boolean }> {
+    const [first] = items as [LogItem]
+    if (!this.#store.infos.has(documentId))
+      this.#store.infos.set(documentId, {
+        documentId,
+        workspaceId,
+        kind: first.kind,
+        subject: first.subject,
+        base: first.base,
+        title: '',
+        updatedAt: this.#store.now(),
+        heads: [],
+      })
+    const entry = await this.#store.load(documentId)
+    const bytes = items.map(item => item.bytes)
+    const before = A.getHeads(entry.doc)
+    if (first.base !== null) {
+      const base = await this.#store.load(first.base)
+      entry.doc = topUp(entry.doc, base.doc, bytes)
+    }
+    const topped = !sameHeads(before, A.getHeads(entry.doc))
+    let fresh: StoredChange[]
+    try {
+      // Most of what the server tells of after a push came from here.
+      const unknown = items.filter(item => !A.hasHeads(entry.doc, [item.hash]))
+      fresh = decodeLocal(
+        entry.doc,
+        unknown.map(item => item.bytes),
+      )
+    } catch (error) {
+      // What was merged from the base belongs to changes that did not come.
+      if (topped) this.#store.forget(entry)
+      throw error
+    }
+    const known = schemaOf(entry.doc) <= this.#store.schema.version
+    if (fresh.length > 0) this.#store.apply(entry, fresh)
+    // It was upgraded elsewhere: a view that has it open may not write any more.
+    const outgrown = known && before.length > 0 && schemaOf(entry.doc) > this.#store.schema.version
+    const waiting = this.#store.outbox.of(documentId)
+    const acknowledged = new Map(
+      items.flatMap(({ hash }): [string, number][] => {
+        const ord = waiting.get(hash)
+        return ord === undefined ? [] : [[hash, ord]]
+      }),
+    )
+    const prepared = this.#store.prepare(entry, fresh, { local: false, acknowledged })
+    if (prepared) rows.push(prepared)
+    for (const hash of acknowledged.keys()) waiting.delete(hash)
+    return { fresh, topped: (topped && before.length > 0) || outgrown }
+  }
+
+  /**
+   * Takes documents as the server has them (first sync, or healing one that differs). What waits in the outbox stays on top of it.
+   * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`. One that cannot be read
+   * here is taken anew. With `cursor`, the last part says how far it reaches: that is stored with it.
+   */
+  async adopt(
+    workspaceId: string,
+    items: readonly SnapshotItem[],
+    cursor: number | null = null,
+  ): Promise<{ drafts: string[] }> {
+    // What drafts build on comes first.
+    const forks = items.filter(item => item.base !== null)
+    const others = items.filter(item => item.base === null)
+    const drafts = await this.#adopt(workspaceId, others, forks.length > 0 ? null : cursor)
+    if (forks.length > 0) drafts.push(...(await this.#adopt(workspaceId, forks, cursor)))
+    return { drafts }
+  }
+
+  async #adopt(
+    workspaceId: string,
+    items: readonly SnapshotItem[],
+    cursor: number | null,
+  ): Promise<string[]> {
+    const drafts: string[] = []
+    const changed: string[] = []
+    await this.#store.serial.run(async () => {
+      const writes: ((tx: Statements) => Promise<void>)[] = []
+      const added: Added[] = []
+      await this.#store.flush()
+      const at = this.#store.now()
+      for (const item of items) {
+        const known = this.#store.infos.get(item.document_id)
+        if (!known && !this.#store.outbox.size(item.document_id)) {
+          added.push({ info: infoOf(workspaceId, item, at), ord: this.#store.nextOrd++, bytes: item.bytes })
+          continue
+        }
+        const same = known !== undefined && sameHeads(known.heads, item.heads)
+        if (same && !this.#store.unreadable.has(item.document_id)) continue
+        if (known) {
+          const readable = !same && (await this.#store.loadIfReadable(item.document_id)) !== null
+          const draft = readable ? await this.#extra(known, item) : null
+          if (draft) {
+            drafts.push(draft.draftId)
+            writes.push(tx => putDraft(tx, draft))
+          }
+          const entry = this.#store.entries.get(item.document_id)
+          if (entry) this.#store.forget(entry)
+          changed.push(item.document_id)
+        }
+        writes.push(this.#replace(workspaceId, item))
+      }
+      await this.#store.state.write(async tx => {
+        for (const write of writes) await write(tx)
+        await addDocuments(tx, added)
+        if (cursor !== null)
+          await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
+      })
+      for (const { info } of added) this.#store.infos.set(info.documentId, info)
+      // A draft may be here before its pipeline is; it is read when it is wanted.
+      for (const documentId of changed)
+        if (this.#store.infos.get(documentId)?.base === null) await this.#store.loadIfReadable(documentId)
+    })
+    for (const documentId of changed) this.#store.emit({ kind: 'reset', documentId, draftId: null })
+    for (const item of items) this.#store.emitListed(item.document_id)
+    return drafts
+  }
+
+  /** What this machine has acknowledged of a document and the server does not have, as a draft. */
+  async #extra(info: DocumentInfo, item: SnapshotItem): Promise<LocalDraft | null> {
+    if (info.base !== null) {
+      const own = ownChanges(
+        await readDocument(this.#store.state, info.documentId),
+        this.#store.outbox.of(info.documentId),
+      )
+      if (extraChanges(own, item).length === 0) return null
+    }
+    const mine = await this.#store.serverSide(info.documentId)
+    if (mine === null) return null
+    const theirs =
+      info.base === null
+        ? A.load<unknown>(item.bytes)
+        : buildDraft((await this.#store.load(info.base)).doc, splitChanges(item.bytes))
+    const local = A.load<unknown>(mine)
+    const missing = A.getHeads(local).some(head => !A.hasHeads(theirs, [head]))
+    const changes = missing ? A.getChanges(theirs, local).length : 0
+    const theirBytes = missing ? A.save(theirs) : item.bytes
+    A.free(theirs)
+    A.free(local)
+    if (!missing) return null
+    return {
+      draftId: newId(),
+      workspaceId: info.workspaceId,
+      documentId: info.documentId,
+      kind: info.kind,
+      title: info.title,
+      code: 'diverged',
+      reason: 'The server no longer has these changes.',
+      changes,
+      createdAt: this.#store.now(),
+      bytes: mine,
+      baseBytes: theirBytes,
+    }
+  }
+
+  #replace(workspaceId: string, item: SnapshotItem): (tx: Statements) => Promise<void> {
+    const keep = [...this.#store.outbox.of(item.document_id).values()]
+    const info = infoOf(workspaceId, item, this.#store.now())
+    this.#store.infos.set(item.document_id, info)
+    const ord = (keep.length > 0 ? Math.min(...keep) : this.#store.nextOrd++) - 1
+    return async tx => {
+      await putInfo(tx, info)
+      await putSnapshot(tx, { documentId: item.document_id, ord, heads: item.heads, bytes: item.bytes }, keep)
+    }
+  }
+}
+
+const infoOf = (workspaceId: string, item: SnapshotItem, updatedAt: string): DocumentInfo => ({
+  documentId: item.document_id,
+  workspaceId,
+  kind: item.kind,
+  subject: item.subject,
+  base: item.base,
+  title: item.title,
+  updatedAt,
+  heads: item.heads.toSorted(),
+})
+
+/** By document, drafts behind the others: what they build on is taken in first. */
+function groupByDocument(items: readonly LogItem[]): Map<string, LogItem[]> {
+  const groups = new Map<string, LogItem[]>()
+  const ordered = [...items.filter(item => item.base === null), ...items.filter(item => item.base !== null)]
+  for (const item of ordered) {
+    const group = groups.get(item.document_id)
+    if (group) group.push(item)
+    else groups.set(item.document_id, [item])
+  }
+  return groups
+}
