@@ -3,7 +3,6 @@ import { parse as parseUuid } from 'uuid'
 import { z } from 'zod'
 import { AppError } from '../errors/index.ts'
 import { type BundleLimits, decodeBundle } from './bundle.ts'
-import { decodeCbor } from './cbor.ts'
 import { toHex } from './hex.ts'
 import { hash, id, seq } from './ids.ts'
 import { LIMITS } from './limits.ts'
@@ -210,6 +209,14 @@ export const encodeSequence = (items: Iterable<Item>): Uint8Array => {
   return out
 }
 
+const DECODE = {
+  strict: true,
+  allowIndefinite: false,
+  allowUndefined: false,
+  allowBigInt: false,
+  rejectDuplicateMapKeys: true,
+  useMaps: false,
+} as const
 /** Items nest a map in a map at most, with few keys, and lists of heads; more is refused before it is decoded. */
 const MAX_DEPTH = 4
 const MAX_KEYS = 64
@@ -265,7 +272,7 @@ export const decodeItem = (buffer: Uint8Array): { item: Item; rest: Uint8Array }
   if (end === null) return null
   let value: unknown
   try {
-    value = decodeCbor(buffer.subarray(0, end))
+    value = cborg.decode(buffer.subarray(0, end), DECODE)
   } catch (error) {
     throw new AppError('request.invalid', 'The body is not a CBOR sequence.', { cause: error })
   }
