@@ -3,7 +3,7 @@
 // process. First they only take the bytes; then, in a second measurement, each applies what arrives as the app does: at once after a
 // quiet while, else together with what comes in three times as long as the last application took (60 ms at most), which keeps
 // their one process busy. Beside both the floor: Automerge's own application of one such edit, which the trial cannot be quicker
-// than. `--full`: 50 readers too, medians of 5.
+// than. `--readers=50`: as many; `--full`: both, medians of 5.
 import * as Automerge from '@automerge/automerge'
 import { decodeSequence, type LiveEvent, newId } from '@pluto-duck/crdt-model/protocol'
 import { median, percentile, print, sayLoad } from './harness/figures.ts'
@@ -15,6 +15,7 @@ import { type Account, Device, socketBytes } from './harness/wire.ts'
 const FULL = process.argv.includes('--full')
 const SECONDS = FULL ? 20 : 5
 const ROUNDS = FULL ? 5 : 1
+const READERS = process.argv.includes('--readers=50') ? 50 : 10
 const COALESCE_MS = 60
 const COALESCE_COSTS = 3
 const TEXT = 'lorem ipsum dolor sit amet '.repeat(400).slice(0, 10_000)
@@ -233,7 +234,8 @@ async function round(count: number, show: boolean): Promise<Round> {
 
 sayLoad()
 const floor = applyMs()
-for (const [count, p99, visible] of [[10, 30, 100] as const, ...(FULL ? [[50, 45, 600] as const] : [])]) {
+const SIZES = [[10, 30, 100] as const, [50, 45, 600] as const]
+for (const [count, p99, visible] of SIZES.filter(([size]) => FULL || size === READERS)) {
   const rounds: Round[] = []
   const showing: Round[] = []
   for (let i = 0; i < ROUNDS; i++) {
