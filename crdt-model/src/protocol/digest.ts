@@ -28,7 +28,7 @@ export function digestOfHeads(documents: Iterable<DocumentHeads>, sha?: () => Sh
 
 /**
  * The digest of heads that change one by one. Between two digests only what changed costs anything but the hash itself: lines are
- * kept, in order. 100,000 documents take 20 ms, a thousand 0.3 ms.
+ * kept, in order.
  */
 export class HeadsDigest {
   readonly #sha: () => Sha256
