@@ -6,7 +6,7 @@ import { DEPENDS_ON_FAILED, headsAfter } from './admission/trial.ts'
 import { type Found, type OpenDocument, type OpenDocuments, own } from './open-documents.ts'
 import type { AppenderOptions, Push, PushedChange } from './push.ts'
 import { checkComments, checkRight, isGenesis, isUpgrade } from './rights.ts'
-import { type Executor, readActors, readDocumentBytes } from './store.ts'
+import { type Executor, readActors, readDocumentBytes, readUsesInDrafts } from './store.ts'
 import type { Usage } from './usage.ts'
 
 /**
@@ -68,9 +68,37 @@ export interface Position {
 
 const FOREIGN: Refusal = { code: 'permission', reason: 'this document id cannot be used here' }
 const OTHER_DEVICE: Refusal = { code: 'actor', reason: 'its actor belongs to another device' }
+const OTHER_DOCUMENT: Refusal = {
+  code: 'actor',
+  reason: 'its actor writes something else into a draft, or into what the draft is of',
+}
 const VOIDED: Refusal = { code: 'invalid', reason: 'it was taken out of the log again' }
 const FULL: Refusal = { code: 'quota', reason: 'the document has as many operations as one may have' }
 const FAILED_TRIAL: Refusal = { code: 'invalid', reason: 'it could not be applied' }
+
+/** The pipeline of which it is, or of which it is a draft. */
+const familyOf = (item: PushedChange, document: OpenDocument | 'new'): string =>
+  (document === 'new' ? item.base : document.base) ?? item.documentId
+
+/** Null for what has no drafts. */
+const sayingOf = (
+  item: PushedChange,
+  document: OpenDocument | 'new',
+  change: DecodedChange,
+): string | null =>
+  item.kind === 'pipeline' ? keyOfSaying(familyOf(item, document), change.actors[0]!, change.seq) : null
+const keyOfSaying = (family: string, actor: string, seq: number): string => `${family}:${actor}:${seq}`
+const SAYINGS = 10_000
+
+/** In a draft: the actor's change before this one is of the pipeline alone. */
+function goesOnFromBase(document: OpenDocument, { actors, deps, seq }: DecodedChange): boolean {
+  if (document.base === null) return false
+  const number = document.index.actorNumber(actors[0]!)
+  return deps.some(hash => {
+    const dep = document.index.find(hash)
+    return dep !== undefined && dep.actor === number && dep.seq === seq - 1 && !document.authors.has(hash)
+  })
+}
 
 /** Operations that are tried in one batch: a second of work, so that other documents get their turn in between. */
 const BATCH_OPS = 100_000
@@ -129,6 +157,8 @@ export class Checker {
   /** Bindings that are in the database. */
   private readonly actors: Map<string, string>
   private readonly usage: Usage
+  /** What actors last said under which number, in a pipeline and its drafts together: hashes. Drafts are checked beside one another. */
+  private readonly sayings = new Map<string, string>()
 
   constructor(
     workspaceId: string,
@@ -198,6 +228,10 @@ export class Checker {
     const nobodys = isGenesis(item, change) || (document !== 'new' && isUpgrade(document, change))
     const device = nobodys ? null : await this.deviceOf(db, actor, round.newActors)
     if (device && device !== push.deviceId) return refused(OTHER_DEVICE)
+    const saying = nobodys ? null : sayingOf(item, document, change)
+    const other = saying === null ? undefined : this.sayings.get(saying)
+    if (other !== undefined && other !== hash) return refused(OTHER_DOCUMENT)
+    if (device && (await this.writesElsewhere(db, item, document, change))) return refused(OTHER_DOCUMENT)
 
     if (document === 'new') {
       const opened = await this.openNew(db, round.position.seq, item)
@@ -211,6 +245,7 @@ export class Checker {
     }
     round.found.set(item.documentId, document)
     if (device === undefined) round.newActors.set(actor, push.deviceId)
+    if (saying !== null) this.remember(saying, hash)
     const one = {
       push,
       document,
@@ -224,6 +259,43 @@ export class Checker {
     round.tentative.push(one)
     round.touched.get(document)!.changes.push(one)
     return { state: 'new', documentId: document.id, hash }
+  }
+
+  /**
+   * An actor writes into a pipeline or into one of its drafts, so that they can be merged. What a draft builds on is in its index, and
+   * its structure is checked against that; drafts are in no other's index.
+   */
+  private async writesElsewhere(
+    db: Executor,
+    item: PushedChange,
+    document: OpenDocument | 'new',
+    change: DecodedChange,
+  ): Promise<boolean> {
+    const actor = change.actors[0]!
+    if (document !== 'new') {
+      if (document.kind !== 'pipeline' || document.soleActors.has(actor)) return false
+      if (goesOnFromBase(document, change)) return true
+    } else if (item.kind !== 'pipeline' || item.base === null) return false
+    const family = familyOf(item, document)
+    const uses = await readUsesInDrafts(db, this.workspaceId, {
+      family,
+      except: item.documentId,
+      actor,
+      actorSeq: change.seq,
+      hash: change.hash,
+    })
+    // From now on the draft's own index, or this one, says so: an actor that wrote here is taken in no draft.
+    if (uses === 'none' && document !== 'new' && document.index.seqOf(actor) > 0)
+      document.soleActors.add(actor)
+    return uses === 'other'
+  }
+
+  private remember(saying: string, hash: string): void {
+    this.sayings.set(saying, hash)
+    if (this.sayings.size <= SAYINGS) return
+    // By now it is in the log, which is asked.
+    const [oldest] = this.sayings.keys()
+    if (oldest !== undefined) this.sayings.delete(oldest)
   }
 
   private async openNew(db: Executor, seq: number, item: PushedChange): Promise<OpenDocument | Refusal> {
@@ -326,7 +398,11 @@ export class Checker {
     for (const [document, { changeCount, ownHeads, changes }] of round.touched) {
       document.index.truncate(changeCount)
       document.ownHeads = new Set(ownHeads)
-      for (const one of changes) document.authors.delete(one.hash)
+      for (const one of changes) {
+        document.authors.delete(one.hash)
+        const saying = keyOfSaying(document.base ?? document.id, one.actor, one.actorSeq)
+        if (this.sayings.get(saying) === one.hash) this.sayings.delete(saying)
+      }
       if (document.authors.size === 0) this.documents.close(document.id)
     }
   }

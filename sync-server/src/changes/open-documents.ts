@@ -32,6 +32,8 @@ export interface OpenDocument {
   createdSeq: number
   seq: number
   corrupt: string | null
+  /** Actors that wrote into no draft of it; of a draft: into no other one. */
+  readonly soleActors: Set<string>
   /** Hashes of its changes that were taken out of the log again. */
   readonly voided: Set<string>
   /** A draft that was merged or closed takes no more changes. */
@@ -217,6 +219,7 @@ export class OpenDocuments {
       corrupt: row.corrupt,
       base: row.base,
       voided: new Set(),
+      soleActors: new Set(),
       settled: false,
       ownHeads: new Set(),
       baseSeq: 0,

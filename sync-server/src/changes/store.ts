@@ -187,6 +187,29 @@ export async function readActors(
   return new Map(rows.map(row => [row.actor, row.device_id]))
 }
 
+/** Whether an actor wrote into drafts of a pipeline: `other` when it said something else there under this number. */
+export async function readUsesInDrafts(
+  db: Executor,
+  workspaceId: string,
+  of: {
+    readonly family: string
+    /** A draft that does not count. */
+    readonly except: string
+    readonly actor: string
+    readonly actorSeq: number
+    readonly hash: string
+  },
+): Promise<'none' | 'same' | 'other'> {
+  const { rows } = await sql<{ other: boolean | null }>`
+    select bool_or(c.actor_seq = ${of.actorSeq} and c.hash <> decode(${of.hash}, 'hex')) as other
+    from documents d join changes c on c.workspace_id = d.workspace_id and c.document_id = d.id
+    where d.workspace_id = ${workspaceId} and d.base = ${of.family} and d.id <> ${of.except}
+      and c.actor = ${of.actor}`.execute(db)
+  const other = rows[0]?.other ?? null
+  if (other === null) return 'none'
+  return other ? 'other' : 'same'
+}
+
 /**
  * The document's snapshot and the changes behind it up to `upTo`: what `Automerge.load` accepts. A snapshot that reaches
  * further than `upTo` is left out, and the changes are read from the start.
