@@ -5,7 +5,7 @@ import type { PipelineDoc } from './schema.ts'
 export interface BlamedLine {
   /** Without its line break. */
   readonly text: string
-  /** In UTF-16 code units, with its line break. */
+  /** In UTF-16 code units, with its line break if it has one. */
   readonly length: number
   /** The latest change that wrote a character of the line that is still there; null for a text that is none. */
   readonly change: string | null
@@ -85,10 +85,12 @@ export function blameLines(
       greatest = counter
       latest = op
     }
-    from += line.length + 1
+    const end = Math.min(from + line.length + 1, text.length)
+    const whole = end - from
+    from = end
     return {
       text: line.replace(/\r$/, ''),
-      length: line.length + 1,
+      length: whole,
       change: latest === null ? null : finder.changeOf(latest),
     }
   })

@@ -29,11 +29,11 @@ it('[BLAME1] each line is the change that wrote its newest character; lines that
   doc = Automerge.merge(doc, theirs)
   const finder = new ChangeFinder(doc, versions)
   expect(blameLines(doc, 'a', finder)).toEqual([
-    { text: 'select 2', change: third },
-    { text: 'from x', change: first },
-    { text: 'where y', change: second },
-    { text: '', change: expect.any(String) },
-    { text: 'limit 5', change: first },
+    { text: 'select 2', length: 9, change: third },
+    { text: 'from x', length: 7, change: first },
+    { text: 'where y', length: 8, change: second },
+    { text: '', length: 1, change: expect.any(String) },
+    { text: 'limit 5', length: 8, change: first },
   ])
   expect([first, second, third].map(change => finder.versionOf(change as string))).toEqual([1, 2, null])
 })
@@ -44,10 +44,10 @@ it('[BLAME1] the report, an empty text and what is not there', () => {
   doc = editPipeline(doc, 'edit', d => updateReport(d, 'one\r\ntwo\r\n😀 three'))
   const finder = new ChangeFinder(doc)
   expect(blameLines(doc, 'report', finder)).toMatchObject([
-    { text: 'one', change: first },
-    { text: 'two', change: last(doc) },
-    { text: '😀 three', change: last(doc) },
+    { text: 'one', length: 5, change: first },
+    { text: 'two', length: 5, change: last(doc) },
+    { text: '😀 three', length: 8, change: last(doc) },
   ])
-  expect(blameLines(doc, 'a', finder)).toEqual([{ text: '', change: null }])
+  expect(blameLines(doc, 'a', finder)).toEqual([{ text: '', length: 0, change: null }])
   expect(blameLines(doc, 'nothing', finder)).toEqual([])
 })

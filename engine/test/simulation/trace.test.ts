@@ -24,6 +24,7 @@ if (!recorded) leaveOut('the recorded trace', 'there is no ../shared/data/traces
 let cluster: Cluster
 let drop: () => Promise<void>
 const devices: SimDevice[] = []
+let network: Network
 
 describe.skipIf(!recorded)('a recorded session of two authors', () => {
   beforeAll(async () => {
@@ -85,7 +86,7 @@ async function open(workspaceId: string): Promise<[SimDevice, SimDevice, SimDevi
   })
   await client.call(identityRoutes.createWorkspace, { body: { workspace_id: workspaceId, name: 'W' } })
   const trace = new Trace()
-  const network = new Network(trace, () => cluster.replicas)
+  network = new Network(trace, () => cluster.replicas)
   for (const name of ['first', 'second', 'third'])
     devices.push(new SimDevice({ name, person: person!, workspaceId, network, trace, rng: new Rng(SEED) }))
   for (const device of devices) await device.open()
@@ -139,10 +140,16 @@ const inSync = (device: SimDevice): boolean => {
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   const end = performance.now() + 60_000
   while (!(await holds())) {
-    if (performance.now() > end)
-      throw new Error(
-        `in vain: ${devices.map(device => JSON.stringify(device.running.sync.status())).join('\n')}`,
-      )
+    if (performance.now() > end) throw new Error(`in vain:\n${await whereItStands()}`)
     await pause(3)
   }
+}
+
+/** Who waits for what: each device's sync state and outbox, requests without an answer, and what Postgres is at. */
+async function whereItStands(): Promise<string> {
+  const { rows } = await cluster.sql.query(
+    "select state, wait_event, left(query, 80) as query from pg_stat_activity where state is not null and state <> 'idle'",
+  )
+  const lines = devices.map(({ running }) => JSON.stringify(running.sync.status()))
+  return [...lines, ...network.unanswered(), ...rows.map(row => JSON.stringify(row))].join('\n')
 }
