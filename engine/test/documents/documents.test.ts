@@ -15,6 +15,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { type DocumentEvent, Documents } from '../../src/documents/index.ts'
 import { State, Workspaces } from '../../src/state/index.ts'
+import { logItem } from './log-item.ts'
 
 let folder: string
 let state: State
@@ -66,19 +67,7 @@ const view = async (documentId: string) => {
 const description = (documentId: string) =>
   documents.read(documentId, doc => String((doc as unknown as { description: unknown }).description))
 let seq = 0
-const logItem = (documentId: string, bytes: Uint8Array): LogItem => ({
-  seq: ++seq,
-  document_id: documentId,
-  kind: 'pipeline',
-  subject: null,
-  base: null,
-  hash: A.decodeChange(bytes).hash as string,
-  author_id: 'someone',
-  device_id: newId(),
-  received_at: 1,
-  live: false,
-  bytes: new Uint8Array(bytes),
-})
+const nextItem = (documentId: string, bytes: Uint8Array): LogItem => logItem(++seq, documentId, bytes)
 const acknowledgeAll = async (documentId: string) =>
   documents.acknowledge(documentId, [...documents.unacknowledged(documentId)])
 
@@ -137,7 +126,7 @@ describe('documents', () => {
     const remote = Array.from({ length: 30 }, (_, i) => other.edit(`r ${i}`))
     const { diverged } = await documents.applyRemote(
       workspaceId,
-      [logItem(documentId, first.bytes), ...remote.map(bytes => logItem(documentId, bytes))],
+      [nextItem(documentId, first.bytes), ...remote.map(bytes => nextItem(documentId, bytes))],
       31,
     )
     expect(diverged).toEqual([])
@@ -172,7 +161,7 @@ describe('documents', () => {
     )
     expect(documents.info(documentId).heads).toEqual(before)
     expect(documents.waiting({ documentId })).toBe(1)
-    await fails(() => documents.applyRemote(workspaceId, [logItem(documentId, first!.bytes)], 1))
+    await fails(() => documents.applyRemote(workspaceId, [nextItem(documentId, first!.bytes)], 1))
     expect(documents.waiting({ documentId })).toBe(1)
     expect(documents.info(documentId).heads).toEqual(before)
     await fails(create)

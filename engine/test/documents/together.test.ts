@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { type DocumentEvent, Documents } from '../../src/documents/index.ts'
 import { State, Workspaces } from '../../src/state/index.ts'
+import { logItem } from './log-item.ts'
 
 // The real Automerge; only its calls are counted, because each costs the length of the document or of what was written beside.
 vi.mock('@automerge/automerge', { spy: true })
@@ -52,19 +53,7 @@ function typed(doc: A.Doc<PipelineDoc>, text: string, count = EDITS): Uint8Array
   return changes
 }
 const logged = (changes: readonly Uint8Array[]): LogItem[] =>
-  changes.map((bytes, i) => ({
-    seq: i + 1,
-    document_id: documentId,
-    kind: 'pipeline',
-    subject: null,
-    base: null,
-    hash: A.decodeChange(bytes).hash as string,
-    author_id: 'someone',
-    device_id: newId(),
-    received_at: 1,
-    live: false,
-    bytes: new Uint8Array(bytes),
-  }))
+  changes.map((bytes, i) => logItem(i + 1, documentId, bytes))
 const calls = () => ({
   applied: vi.mocked(A.applyChanges).mock.calls.length,
   asked: vi.mocked(A.getChangesMetaSince).mock.calls.length,

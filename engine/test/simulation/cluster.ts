@@ -51,14 +51,6 @@ export class Cluster {
       this.#replicas.push(await Replica.start(`server ${++this.#count}`, this.databaseUrl, this.#trials))
   }
 
-  /** One ends in good order, as for an update: what it has under way it answers. Another takes its place. */
-  async restart(replica: Replica): Promise<void> {
-    const count = this.#replicas.length
-    this.#replicas = this.#replicas.filter(one => one !== replica)
-    this.#buried.push(replica.close())
-    await this.have(count)
-  }
-
   /** People with accounts, the same ones in every simulation. */
   async people(count: number): Promise<Person[]> {
     const [first] = this.#replicas

@@ -76,7 +76,7 @@ export async function seed(folder, contents) {
     // It stores in the background, between our turns.
     if (ids.length % 200 === 0) await new Promise(resolve => setTimeout(resolve, 1))
   }
-  await node.syncManager.waitForAllCoValuesSync().catch(() => undefined)
+  await node.syncManager.waitForAllCoValuesSync()
   await new Promise(resolve => setTimeout(resolve, 1_500))
   await node.gracefulShutdown()
   return ids

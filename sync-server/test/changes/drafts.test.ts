@@ -13,6 +13,7 @@ import {
   type Note,
   note,
   pipelineChange,
+  smuggle,
   TestDevice,
 } from './log-fixture.ts'
 
@@ -103,6 +104,33 @@ describe('drafts in the log', () => {
         expect(outcome(await one.append(device.pushOf([changeOf(draft, base, more)])))).toEqual([8])
         expect(outcome(await one.append(device.push(base, [source.edit('c')])))).toEqual([9])
       }
+  })
+
+  it('[DRAFT14] such changes that two servers took at the same moment spoil the draft alone', async () => {
+    const found: string[] = []
+    const one = new Appender({
+      db: log.db,
+      trial,
+      onCorrupt: (_workspace, documentId) => void found.push(documentId),
+    })
+    const { device, base, draft, source, fork, own } = await world(one)
+    await one.append(device.pushOf(own.map(bytes => changeOf(draft, base, bytes))))
+    const two = actor()
+    const inDraft = last(edited(Automerge.clone(fork, { actor: two }), 'one thing'))
+    const inBase = last(edited(Automerge.clone(source.doc(), { actor: two }), 'another'))
+    expect(outcome(await one.append(device.pushOf([changeOf(draft, base, inDraft)])))).toEqual([6])
+    // The other server looked before that was committed.
+    await smuggle(log, device.workspaceId, base, device, inBase)
+    const more = last(edited(fork, 'more'))
+    // One that reads the log anew; who had the draft open has not seen both together.
+    const fresh = new Appender({
+      db: log.db,
+      trial,
+      onCorrupt: (_workspace, documentId) => void found.push(documentId),
+    })
+    expect(outcome(await fresh.append(device.pushOf([changeOf(draft, base, more)])))).toEqual(['invalid'])
+    expect(new Set(found)).toEqual(new Set([draft]))
+    expect(outcome(await one.append(device.push(base, [source.edit('c')])))).toEqual([8])
   })
 
   it('[DRAFT15] an actor of the pipeline does not go on in a draft, and one of a draft goes on there after a merge', async () => {

@@ -75,6 +75,27 @@ export class TestDevice {
   }
 }
 
+/** Puts a change into the log behind admission's back. */
+export async function smuggle(
+  log: LogFixture,
+  workspaceId: string,
+  documentId: string,
+  device: TestDevice,
+  bytes: Uint8Array,
+): Promise<string> {
+  const { hash, actor: of, seq } = Automerge.decodeChange(bytes)
+  await sql`
+    with next as (update workspace_counters set seq = seq + 1 where workspace_id = ${workspaceId} returning seq),
+      told as (
+        update documents set heads = array[${hash}], seq = next.seq from next
+        where workspace_id = ${workspaceId} and id = ${documentId}
+      )
+    insert into changes (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
+    select ${workspaceId}, next.seq, ${documentId}, ${Buffer.from(hash, 'hex')}, ${of}, ${seq}, ${device.userId}, ${device.id},
+      now(), false, ${Buffer.from(bytes)} from next`.execute(log.db)
+  return hash
+}
+
 export interface Note {
   name: Automerge.ImmutableString
   text: string

@@ -14,7 +14,7 @@ import { createDatabase, type ServerDatabase } from '../../src/database/index.ts
 import { verify } from '../../src/integrity/index.ts'
 import { findGuilty, type MendParts, mendDocument } from '../../src/integrity/mend.ts'
 import { Replayer } from '../../src/integrity/replay.ts'
-import { actor, type LogFixture, logFixture, note, TestDevice } from '../changes/log-fixture.ts'
+import { actor, type LogFixture, logFixture, note, smuggle, TestDevice } from '../changes/log-fixture.ts'
 
 let log: LogFixture
 let database: ServerDatabase
@@ -56,21 +56,6 @@ const forgedOn = (doc: Automerge.Doc<unknown>, name: string): Uint8Array => {
   } as unknown as Automerge.DecodedChange)
 }
 
-/** Puts a change into the log behind admission's back. */
-const smuggle = async (workspaceId: string, documentId: string, device: TestDevice, bytes: Uint8Array) => {
-  const { hash, actor: of, seq } = Automerge.decodeChange(bytes)
-  await sql`
-    with next as (update workspace_counters set seq = seq + 1 where workspace_id = ${workspaceId} returning seq),
-      told as (
-        update documents set heads = array[${hash}], seq = next.seq from next
-        where workspace_id = ${workspaceId} and id = ${documentId}
-      )
-    insert into changes (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
-    select ${workspaceId}, next.seq, ${documentId}, ${Buffer.from(hash, 'hex')}, ${of}, ${seq}, ${device.userId}, ${device.id},
-      now(), false, ${Buffer.from(bytes)} from next`.execute(log.db)
-  return hash
-}
-
 const spoiled = async () => {
   const workspaceId = await log.workspace()
   const device = new TestDevice(workspaceId)
@@ -83,7 +68,7 @@ const spoiled = async () => {
   })
   const doc = note(actor())
   await appender.append(device.push(documentId, [doc.first, doc.edit('one '), doc.edit('two ')]))
-  const hash = await smuggle(workspaceId, documentId, device, forgedOn(doc.doc(), 'forged'))
+  const hash = await smuggle(log, workspaceId, documentId, device, forgedOn(doc.doc(), 'forged'))
   return { workspaceId, device, documentId, appender, corrupt, doc, hash }
 }
 
@@ -139,7 +124,7 @@ describe('void', () => {
       deps: [hash],
       startOp: 1_000,
     })
-    const second = await smuggle(workspaceId, documentId, device, after)
+    const second = await smuggle(log, workspaceId, documentId, device, after)
     expect(await mendDocument(parts, workspaceId, documentId)).toMatchObject({ state: 'voided', changes: 2 })
     const pushed = await new Appender({ db: log.db, trial }).append(device.push(documentId, [after]))
     expect(pushed.verdicts[0]).toMatchObject({ status: 'refused', hash: second, code: 'invalid' })
