@@ -1,5 +1,6 @@
+export type { SyncNews, SyncOptions, SyncStatus } from './options.ts'
 export { fetchRecords } from './records.ts'
-export { Sync, type SyncNews, type SyncOptions, type SyncStatus } from './sync.ts'
+export { Sync } from './sync.ts'
 export {
   type Answer,
   type CallInput,
