@@ -72,6 +72,7 @@ const OTHER_DOCUMENT: Refusal = {
   code: 'actor',
   reason: 'its actor writes something else into a draft, or into what the draft is of',
 }
+const IN_PIPELINE: Refusal = { code: 'invalid', reason: 'it is in the pipeline, on which the draft builds' }
 const VOIDED: Refusal = { code: 'invalid', reason: 'it was taken out of the log again' }
 const FULL: Refusal = { code: 'quota', reason: 'the document has as many operations as one may have' }
 const FAILED_TRIAL: Refusal = { code: 'invalid', reason: 'it could not be applied' }
@@ -88,7 +89,14 @@ const sayingOf = (
 ): string | null =>
   item.kind === 'pipeline' ? keyOfSaying(familyOf(item, document), change.actors[0]!, change.seq) : null
 const keyOfSaying = (family: string, actor: string, seq: number): string => `${family}:${actor}:${seq}`
+/** Sayings that are kept beside those that are being decided: far more than are stored while one change is looked at. */
 const SAYINGS = 10_000
+
+interface Saying {
+  readonly hash: string
+  /** Changes that say it and are not stored yet: the same one may come to a pipeline and to its draft. */
+  readonly users: number
+}
 
 /** In a draft: the actor's change before this one is of the pipeline alone. */
 function goesOnFromBase(document: OpenDocument, { actors, deps, seq }: DecodedChange): boolean {
@@ -157,8 +165,11 @@ export class Checker {
   /** Bindings that are in the database. */
   private readonly actors: Map<string, string>
   private readonly usage: Usage
-  /** What actors last said under which number, in a pipeline and its drafts together: hashes. Drafts are checked beside one another. */
-  private readonly sayings = new Map<string, string>()
+  /**
+   * What actors last said under which number, in a pipeline and its drafts together: hashes. Drafts are checked beside one another, and
+   * what other servers store meanwhile is found before the commit.
+   */
+  private readonly sayings = new Map<string, Saying>()
 
   constructor(
     workspaceId: string,
@@ -218,7 +229,9 @@ export class Checker {
     let document = round.found.get(item.documentId)!
     if (document === 'foreign') return refused(FOREIGN)
     if (document !== 'new' && document.index.has(hash))
-      return { state: 'known', documentId: document.id, hash }
+      return document.authors.has(hash)
+        ? { state: 'known', documentId: document.id, hash }
+        : refused(IN_PIPELINE)
     if (document !== 'new' && document.voided.has(hash)) return refused(VOIDED)
     const guilty = round.condemned.get(keyOf(item.documentId, hash))
     if (guilty) return refused(guilty)
@@ -230,7 +243,7 @@ export class Checker {
     if (device && device !== push.deviceId) return refused(OTHER_DEVICE)
     const saying = nobodys ? null : sayingOf(item, document, change)
     const other = saying === null ? undefined : this.sayings.get(saying)
-    if (other !== undefined && other !== hash) return refused(OTHER_DOCUMENT)
+    if (other !== undefined && other.hash !== hash) return refused(OTHER_DOCUMENT)
     if (device && (await this.writesElsewhere(db, item, document, change))) return refused(OTHER_DOCUMENT)
 
     if (document === 'new') {
@@ -291,11 +304,32 @@ export class Checker {
   }
 
   private remember(saying: string, hash: string): void {
-    this.sayings.set(saying, hash)
+    const users = (this.sayings.get(saying)?.users ?? 0) + 1
+    this.sayings.set(saying, { hash, users })
     if (this.sayings.size <= SAYINGS) return
-    // By now it is in the log, which is asked.
-    const [oldest] = this.sayings.keys()
-    if (oldest !== undefined) this.sayings.delete(oldest)
+    const [oldest] = this.sayings
+    if (oldest === undefined) return
+    const [key, said] = oldest
+    this.sayings.delete(key)
+    // What is stored by now is in the log, which is asked.
+    if (said.users > 0) this.sayings.set(key, said)
+  }
+
+  /** What was checked is stored. */
+  settle(checked: Checked): void {
+    this.settleSayings(checked, true)
+  }
+
+  private settleSayings({ touched }: Pick<Round, 'touched'>, stored: boolean): void {
+    for (const [document, { changes }] of touched)
+      for (const { hash, actor, actorSeq } of changes) {
+        const key = keyOfSaying(document.base ?? document.id, actor, actorSeq)
+        const said = this.sayings.get(key)
+        if (said?.hash !== hash) continue
+        const users = said.users - 1
+        if (users > 0 || stored) this.sayings.set(key, { hash, users })
+        else this.sayings.delete(key)
+      }
   }
 
   private async openNew(db: Executor, seq: number, item: PushedChange): Promise<OpenDocument | Refusal> {
@@ -395,13 +429,13 @@ export class Checker {
   rollBack(round: Round): void {
     const { bytes, documents } = sizeOf(round)
     this.usage.release(bytes, documents, false)
+    this.settleSayings(round, false)
     for (const [document, { changeCount, ownHeads, changes }] of round.touched) {
       document.index.truncate(changeCount)
       document.ownHeads = new Set(ownHeads)
       for (const one of changes) {
         document.authors.delete(one.hash)
-        const saying = keyOfSaying(document.base ?? document.id, one.actor, one.actorSeq)
-        if (this.sayings.get(saying) === one.hash) this.sayings.delete(saying)
+        document.soleActors.delete(one.actor)
       }
       if (document.authors.size === 0) this.documents.close(document.id)
     }

@@ -1,6 +1,6 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type Checked, isNew, keyOf, type Position, sizeOf, type Tentative } from './check.ts'
-import { headsOf, type OpenDocuments } from './open-documents.ts'
+import { headsOf, type OpenDocument, type OpenDocuments } from './open-documents.ts'
 import type { AppenderOptions, Commit, CommittedChange } from './push.ts'
 import {
   type Append,
@@ -12,6 +12,7 @@ import {
   readActors,
   readCounter,
   readDocuments,
+  readFamilyNews,
 } from './store.ts'
 import type { Usage } from './usage.ts'
 
@@ -22,6 +23,8 @@ export class Moved extends Error {}
 const GATHER_MS = 5
 /** Changes of one commit at most. */
 const COMMIT_CHANGES = 5_000
+/** Records of other servers that are looked through for what concerns a commit; behind more of them it is decided again. */
+const FAR = 5_000
 
 interface Ready {
   readonly checked: Checked
@@ -100,7 +103,7 @@ export class CommitQueue {
   /** Stores what was checked under the lock, in its transaction. `settle` is called when that is committed. */
   async insert(tx: Executor, checked: Checked): Promise<Commit> {
     const commit = this.commitOf([checked], checked.position.seq)
-    if (!(await insertChanges(tx, appendOf(commit, [checked])))) throw new Moved()
+    if (!(await insertOrMoved(tx, commit, [checked]))) throw new Moved()
     return commit
   }
 
@@ -169,14 +172,7 @@ export class CommitQueue {
     if (rest.length === 0) return
     const all = rest.map(one => one.checked)
     const commit = this.commitOf(all, after)
-    let stored: boolean
-    try {
-      stored = await insertChanges(this.options.db, appendOf(commit, all))
-    } catch (error) {
-      // Another workspace took a document's id meanwhile: the next check finds it.
-      throw error instanceof Error && 'code' in error && error.code === '23505' ? new Moved() : error
-    }
-    if (stored) {
+    if (await insertOrMoved(this.options.db, commit, all)) {
       this.settle(all, commit)
       for (const one of rest) one.resolve(commit)
       return
@@ -195,9 +191,11 @@ export class CommitQueue {
     const { db } = this.options
     const stale = batch.filter(({ checked }) => checked.position.foreign < this.foreign)
     const changed = new Map<string, number>()
+    const beside = new Set<Ready>()
     if (stale.length > 0) {
       const ids = stale.flatMap(({ checked }) => [...checked.touched.keys()].map(document => document.id))
       for (const row of await readDocuments(db, this.workspaceId, ids)) changed.set(row.id, row.seq)
+      for (const one of await this.metBeside(stale)) beside.add(one)
       const shown = stale.flatMap(({ checked }) => [...checked.newActors.keys()])
       if (shown.length > 0)
         for (const [actor, device] of await readActors(db, this.workspaceId, shown))
@@ -208,6 +206,7 @@ export class CommitQueue {
     return batch.filter(one => {
       const { touched, newActors, position } = one.checked
       const moved =
+        beside.has(one) ||
         [...touched.keys()].some(document => (changed.get(document.id) ?? 0) > position.seq) ||
         [...newActors].some(
           ([actor, device]) => (this.actors.get(actor) ?? bound.get(actor) ?? device) !== device,
@@ -216,6 +215,36 @@ export class CommitQueue {
       else for (const [actor, device] of newActors) bound.set(actor, device)
       return !moved
     })
+  }
+
+  /**
+   * Those whose pipeline, or a draft of it, has something since that they were not decided on: what their actor says there, or what was
+   * taken out under a draft (rules DRAFT14, VOID3).
+   */
+  private async metBeside(stale: readonly Ready[]): Promise<Ready[]> {
+    const touching = stale.filter(({ checked }) =>
+      [...checked.touched.keys()].some(one => one.kind === 'pipeline'),
+    )
+    if (touching.length === 0) return []
+    const after = Math.min(...touching.map(({ checked }) => checked.position.seq))
+    // So much is sooner decided again than looked through.
+    if (this.seq - after > FAR) return touching
+    const news = await readFamilyNews(this.options.db, this.workspaceId, {
+      after,
+      families: touching.flatMap(({ checked }) => [...checked.touched.keys()].map(familyOf)),
+      actors: touching.flatMap(({ checked }) => checked.tentative.map(one => one.actor)),
+    })
+    return touching.filter(({ checked: { touched, position } }) =>
+      news.some(
+        ({ seq, family, actor }) =>
+          seq > position.seq &&
+          [...touched].some(
+            ([document, { changes }]) =>
+              familyOf(document) === family &&
+              (actor === null ? document.base !== null : changes.some(one => one.actor === actor)),
+          ),
+      ),
+    )
   }
 
   private forgetAll(): void {
@@ -245,6 +274,22 @@ export class CommitQueue {
     )
     const { workspaceId } = this
     return { workspaceId, after, seq: after + changes.length, receivedAt: this.options.now(), changes }
+  }
+}
+
+/** The pipeline that a document is, or is a draft of. */
+const familyOf = (document: Pick<OpenDocument, 'id' | 'base'>): string => document.base ?? document.id
+
+/** False when the log does not end where the commit begins; throws `Moved` when another workspace took a document's id meanwhile. */
+async function insertOrMoved(
+  db: Executor,
+  commit: Commit & { changes: readonly NewChange[] },
+  all: readonly Checked[],
+): Promise<boolean> {
+  try {
+    return await insertChanges(db, appendOf(commit, all))
+  } catch (error) {
+    throw error instanceof Error && 'code' in error && error.code === '23505' ? new Moved() : error
   }
 }
 

@@ -118,8 +118,11 @@ export class OpenDocuments {
         found.set(id, known)
       } else unknown.push(id)
     }
-    for (const document of found.values())
+    for (const [id, document] of found) {
       if (typeof document === 'object') await this.inherit(db, document, seq, seq)
+      // What it built on was taken out: it is read again from the start.
+      if (this.open.get(id) !== document) unknown.push(id)
+    }
     if (unknown.length === 0) return found
 
     const rows = await readDocuments(db, this.workspaceId, unknown)
@@ -255,12 +258,13 @@ export class OpenDocuments {
       document.voided.add(change.hash)
       return
     }
-    // What was merged is in both logs.
+    const decoded = decodeChangeBytes(change.bytes)
+    // What was merged is in both logs, whichever has it first.
     if (document.index.has(change.hash)) {
-      if (change.documentId === document.id) own(document, change.hash, [], change.authorId)
+      if (decoded.ok && change.documentId === document.id)
+        this.learnOwn(document, change, decoded.change.deps)
       return
     }
-    const decoded = decodeChangeBytes(change.bytes)
     const checked = decoded.ok ? checkStructure(document.index, decoded.change) : decoded
     if (!checked.ok) {
       document.corrupt = `change ${change.seq} could not have been admitted: ${checked.refusal.reason}`
@@ -270,8 +274,11 @@ export class OpenDocuments {
     }
     document.index.add(checked.change)
     tell(document, change.bytes)
-    if (change.documentId !== document.id) return
-    own(document, change.hash, checked.change.deps, change.authorId)
+    if (change.documentId === document.id) this.learnOwn(document, change, checked.change.deps)
+  }
+
+  private learnOwn(document: OpenDocument, change: StoredChange, deps: readonly string[]): void {
+    own(document, change.hash, deps, change.authorId)
     document.comments?.add(decodeChange(change.bytes))
     if (document.createdSeq === 0) document.createdSeq = change.seq
     document.seq = change.seq

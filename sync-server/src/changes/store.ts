@@ -211,6 +211,28 @@ export async function readUsesInDrafts(
 }
 
 /**
+ * What the log has above `after` in these pipelines and their drafts: changes of these actors, and void records (`actor` is null). Reads
+ * every record above `after`.
+ */
+export async function readFamilyNews(
+  db: Executor,
+  workspaceId: string,
+  of: {
+    readonly after: number
+    readonly families: readonly string[]
+    readonly actors: readonly string[]
+  },
+): Promise<{ seq: number; family: string; actor: string | null }[]> {
+  const { rows } = await sql<{ seq: string; family: string; actor: string | null }>`
+    select r.seq, coalesce(d.base, d.id) as family, case when r.record = 'change' then r.actor end as actor
+    from log_records r join documents d on d.workspace_id = r.workspace_id and d.id = r.document_id
+    where r.workspace_id = ${workspaceId} and r.seq > ${of.after}
+      and (r.actor = any(${[...new Set(of.actors)]}::text[]) or r.record = 'void')
+      and coalesce(d.base, d.id) = any(${[...new Set(of.families)]}::uuid[])`.execute(db)
+  return rows.map(row => ({ ...row, seq: Number(row.seq) }))
+}
+
+/**
  * The document's snapshot and the changes behind it up to `upTo`: what `Automerge.load` accepts. A snapshot that reaches
  * further than `upTo` is left out, and the changes are read from the start.
  */

@@ -160,7 +160,8 @@ export class WorkspaceLane {
         const { db } = this.options
         const position = await this.queue.position()
         const done = await this.attempt(db, position, pushes, passed, checked => this.queue.commit(checked))
-        if (!done.commit) await this.assertCurrent(done.checked)
+        if (done.commit) this.checker.settle(done.checked)
+        else await this.assertCurrent(done.checked)
         return await this.answer(db, done)
       } catch (error) {
         if (!(error instanceof Moved)) throw error
@@ -180,12 +181,29 @@ export class WorkspaceLane {
   private async appendLocked(pushes: readonly Push[], passed: Passed): Promise<Verdict[][]> {
     const { db } = this.options
     await this.queue.position()
-    const done = await db.transaction().execute(async tx => {
-      const position = this.queue.heard(await readCounter(tx, this.workspaceId, true))
-      return await this.attempt(tx, position, pushes, passed, checked => this.queue.insert(tx, checked))
-    })
-    if (done.commit) this.queue.settle([done.checked], done.commit)
-    return await this.answer(db, done)
+    const uncommitted: Checked[] = []
+    try {
+      const done = await db.transaction().execute(async tx => {
+        const position = this.queue.heard(await readCounter(tx, this.workspaceId, true))
+        const attempt = await this.attempt(tx, position, pushes, passed, checked =>
+          this.queue.insert(tx, checked),
+        )
+        uncommitted.push(attempt.checked)
+        return attempt
+      })
+      uncommitted.pop()
+      if (done.commit) {
+        this.queue.settle([done.checked], done.commit)
+        this.checker.settle(done.checked)
+      }
+      return await this.answer(db, done)
+    } catch (error) {
+      for (const checked of uncommitted) this.checker.rollBack(checked)
+      // Not even under the lock: another workspace took a document's id, or something was taken out of the log since.
+      throw error instanceof Moved
+        ? new AppError('service.unavailable', 'The log changed while this was decided.', { cause: error })
+        : error
+    }
   }
 
   /** Throws with nothing stored and nothing left in the indexes. */

@@ -35,22 +35,22 @@ function take(changes: readonly LoggedChange[]): BadChange[] {
   for (const { seq, hash, own, bytes } of changes) {
     const wrong = (problem: BadChange['problem'], reason: string): void =>
       void bad.push({ seq, hash, problem, reason })
-    // What was merged is in the log of the draft and of its base.
-    if (open.index.has(hash)) {
-      if (own) open.ownHeads.add(hash)
-      continue
-    }
-    if (!open.structure) {
+    const decoded = open.structure ? decodeChangeBytes(bytes) : null
+    if (!decoded) {
       good.push(bytes)
       continue
     }
-    const decoded = decodeChangeBytes(bytes)
     if (!decoded.ok) {
       wrong('damaged', decoded.refusal.reason)
       continue
     }
     if (decoded.change.hash !== hash) {
       wrong('damaged', 'its bytes are another change')
+      continue
+    }
+    // What was merged is in the log of the draft and of its base, in any order.
+    if (open.index.has(hash)) {
+      if (own) takeOwn(hash, decoded.change.deps)
       continue
     }
     const checked = checkStructure(open.index, decoded.change)
@@ -61,12 +61,15 @@ function take(changes: readonly LoggedChange[]): BadChange[] {
     }
     open.index.add(checked.change)
     good.push(bytes)
-    if (!own) continue
-    for (const dep of decoded.change.deps) open.ownHeads.delete(dep)
-    open.ownHeads.add(hash)
+    if (own) takeOwn(hash, decoded.change.deps)
   }
   if (good.length > 0) open.handle.applyChanges(good)
   return bad
+}
+
+function takeOwn(hash: string, deps: readonly string[]): void {
+  for (const dep of deps) open.ownHeads.delete(dep)
+  open.ownHeads.add(hash)
 }
 
 const same = (a: readonly string[], b: readonly string[]): boolean =>

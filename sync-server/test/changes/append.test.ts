@@ -8,6 +8,7 @@ import { Trial } from '../../src/changes/admission/trial.ts'
 import { type Appended, Appender, type Commit } from '../../src/changes/append.ts'
 import { forgeryWorld } from './forgeries.ts'
 import { actor, type LogFixture, logFixture, note, TestDevice } from './log-fixture.ts'
+import { HeldTrial, JointTrial } from './trials.ts'
 
 let log: LogFixture
 const trial = new Trial()
@@ -29,44 +30,6 @@ class CountingTrial extends Trial {
   override try(...given: Parameters<Trial['try']>): ReturnType<Trial['try']> {
     this.tries++
     return super.try(...given)
-  }
-}
-
-/** Tries as ever, and answers when so many were tried. */
-class JointTrial extends Trial {
-  readonly #all = Promise.withResolvers<void>()
-  #missing: number
-
-  constructor(count: number) {
-    super()
-    this.#missing = count
-  }
-
-  override async try(...given: Parameters<Trial['try']>): ReturnType<Trial['try']> {
-    const verdict = await super.try(...given)
-    if (--this.#missing === 0) this.#all.resolve()
-    await this.#all.promise
-    return verdict
-  }
-}
-
-/** Tries as ever, but for one document only when it is released. */
-class HeldTrial extends Trial {
-  readonly reached = Promise.withResolvers<void>()
-  readonly release = Promise.withResolvers<void>()
-  readonly #id: string
-
-  constructor(id: string) {
-    super()
-    this.#id = id
-  }
-
-  override async try(...given: Parameters<Trial['try']>): ReturnType<Trial['try']> {
-    if (given[0].id === this.#id) {
-      this.reached.resolve()
-      await this.release.promise
-    }
-    return await super.try(...given)
   }
 }
 
@@ -113,7 +76,7 @@ describe('append', () => {
 
   it('[LOG3] changes that passed their trial and wait together are committed together, without gaps', async () => {
     const device = new TestDevice(await log.workspace())
-    const together = new JointTrial(20)
+    const together = new JointTrial(trial, 20)
     const one = new Appender({ db: log.db, trial: together, onCommit: commit => commits.push(commit) })
     const before = commits.length
     const answers = await Promise.all(
@@ -123,7 +86,6 @@ describe('append', () => {
       Array.from({ length: 20 }, (_, i) => i + 1),
     )
     expect(commits.length - before).toBe(1)
-    await together.close()
   })
 
   it('[LOG4] a server does not refuse for lack of what came by another one', async () => {
@@ -192,7 +154,7 @@ describe('append', () => {
   it('[LOG15] a document whose trial takes long holds up no other, of the same push neither', async () => {
     const device = new TestDevice(await log.workspace())
     const slow = v7()
-    const held = new HeldTrial(slow)
+    const held = new HeldTrial(trial, slow)
     const one = new Appender({ db: log.db, trial: held })
     const other = v7()
     const doc = note(actor())
@@ -208,7 +170,6 @@ describe('append', () => {
     expect(storedSeqs(await one.append(device.push(v7(), [note(actor()).first])))).toEqual([3])
     held.release.resolve()
     expect(storedSeqs(await both)).toEqual([4, 1])
-    await held.close()
   })
 
   it('[LOG6] of two devices that show one actor at once, in two documents, one is refused', async () => {
@@ -381,7 +342,7 @@ describe('append', () => {
   it('[LOG17] a push that finds too much waiting is told to come back, and succeeds then', async () => {
     const device = new TestDevice(await log.workspace())
     const id = v7()
-    const held = new HeldTrial(id)
+    const held = new HeldTrial(trial, id)
     const one = new Appender({ db: log.db, trial: held, maxWaitingBytes: 1_000 })
     const doc = note(actor())
     const first = one.append(device.push(id, [doc.first, doc.edit('a')]))
@@ -394,7 +355,6 @@ describe('append', () => {
     held.release.resolve()
     expect(storedSeqs(await first)).toEqual([1, 2])
     expect((await one.append(next)).verdicts[0]!.status).toBe('stored')
-    await held.close()
   })
 
   it('[MIG2] the changes refuse UPDATE, DELETE and TRUNCATE', async () => {

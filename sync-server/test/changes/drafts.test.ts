@@ -106,7 +106,7 @@ describe('drafts in the log', () => {
       }
   })
 
-  it('[DRAFT14] such changes that two servers took at the same moment spoil the draft alone', async () => {
+  it('[DRAFT14] such changes that a log holds all the same spoil the draft alone', async () => {
     const found: string[] = []
     const one = new Appender({
       db: log.db,
@@ -119,7 +119,7 @@ describe('drafts in the log', () => {
     const inDraft = last(edited(Automerge.clone(fork, { actor: two }), 'one thing'))
     const inBase = last(edited(Automerge.clone(source.doc(), { actor: two }), 'another'))
     expect(outcome(await one.append(device.pushOf([changeOf(draft, base, inDraft)])))).toEqual([6])
-    // The other server looked before that was committed.
+    // An older server looked before that was committed.
     await smuggle(log, device.workspaceId, base, device, inBase)
     const more = last(edited(fork, 'more'))
     // One that reads the log anew; who had the draft open has not seen both together.
