@@ -35,6 +35,7 @@ export {
   type CommentsVerdictInput,
   commentsChangeVerdict,
 } from './comments/verdict.ts'
+export { contentOf } from './content/content.ts'
 export {
   type DefinitionDiff,
   diffDefinitions,
