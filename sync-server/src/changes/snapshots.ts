@@ -125,20 +125,22 @@ export class Snapshots {
       heads: document.heads,
       load: () => readDocumentBytes(db, workspaceId, documentId, document.seq),
     })
+    // While changes are taken out the document is read half before and half after: that says nothing of it.
+    const untouched = sql`
+      workspace_id = ${workspaceId} and id = ${documentId} and not exists (
+        select 1 from log_records where workspace_id = ${workspaceId} and document_id = ${documentId}
+          and record = 'void' and seq > ${document.seq}
+      )`
     if ('failed' in result) {
-      await sql`
-        update documents set corrupt = ${result.failed}
-        where workspace_id = ${workspaceId} and id = ${documentId}`.execute(db)
-      await this.options.onCorrupt(workspaceId, documentId, result.failed)
+      const { rows } = await sql`
+        update documents set corrupt = ${result.failed} where ${untouched} returning id`.execute(db)
+      if (rows.length > 0) await this.options.onCorrupt(workspaceId, documentId, result.failed)
+      else this.request(workspaceId, documentId)
       return
     }
-    // A newer one by another server stays; one that was made while changes were taken out is not kept.
+    // A newer one by another server stays.
     await sql`
       update documents set snapshot = ${Buffer.from(result.bytes)}, snapshot_seq = ${document.seq}, snapshot_at = now()
-      where workspace_id = ${workspaceId} and id = ${documentId} and snapshot_seq < ${document.seq}
-        and not exists (
-          select 1 from log_records where workspace_id = ${workspaceId} and document_id = ${documentId}
-            and record = 'void' and seq > ${document.seq}
-        )`.execute(db)
+      where ${untouched} and snapshot_seq < ${document.seq}`.execute(db)
   }
 }

@@ -1,6 +1,7 @@
+import { commentsGenesisHash, upgradeActor } from '@pluto-duck/crdt-model'
 import { type Kysely, sql } from 'kysely'
 import type { StoredFiles } from '../artifacts/index.ts'
-import type { Executor } from '../changes/store.ts'
+import { type Executor, subjectOf } from '../changes/store.ts'
 import type { Database } from '../database/index.ts'
 import { verifyAudit } from './audit-chain.ts'
 import { type Finding, finding } from './finding.ts'
@@ -179,11 +180,7 @@ async function verifyNumbers(db: Executor, workspaceId: string): Promise<Finding
         `${changes} changes have no record of their document.`,
       ),
     )
-  const actors = await sql<{ seq: string }>`
-    select min(c.seq) as seq from changes c join actors a on a.workspace_id = c.workspace_id and a.actor = c.actor
-    where c.workspace_id = ${workspaceId} and a.device_id <> c.device_id
-    group by c.actor order by 1 limit 20`.execute(db)
-  for (const { seq } of actors.rows)
+  for (const seq of await otherDevices(db, workspaceId))
     findings.push(
       finding(
         'change.actor',
@@ -193,6 +190,36 @@ async function verifyNumbers(db: Executor, workspaceId: string): Promise<Finding
       ),
     )
   return findings
+}
+
+/** The first change of each actor that came from another device than it is bound to. */
+async function otherDevices(db: Executor, workspaceId: string): Promise<number[]> {
+  const { rows } = await sql<{
+    seq: string
+    hash: string
+    actor: string
+    subject_kind: string | null
+    subject_id: string | null
+    first: string
+  }>`
+    select c.seq, encode(c.hash, 'hex') as hash, c.actor, d.subject_kind, d.subject_id, (
+      select encode(f.hash, 'hex') from changes f
+      where f.workspace_id = c.workspace_id and f.document_id = coalesce(d.base, d.id) order by f.seq limit 1
+    ) as first
+    from changes c join actors a on a.workspace_id = c.workspace_id and a.actor = c.actor
+    join documents d on d.workspace_id = c.workspace_id and d.id = c.document_id
+    where c.workspace_id = ${workspaceId} and a.device_id <> c.device_id
+    order by c.seq limit 1000`.execute(db)
+  const found = new Map<string, number>()
+  for (const { seq, hash, actor, first, ...row } of rows) {
+    const subject = subjectOf(row)
+    // What is the same on every device belongs to none, even when somebody used its actor for something else (LOG6).
+    const nobodys =
+      actor === upgradeActor(first) ||
+      (subject && hash === commentsGenesisHash({ subject_kind: subject.kind, subject_id: subject.id }))
+    if (!nobodys && !found.has(actor)) found.set(actor, Number(seq))
+  }
+  return [...found.values()].slice(0, 20)
 }
 
 /** Stores what the log says of a document, unless it moved on meanwhile. Answers whether it did. */

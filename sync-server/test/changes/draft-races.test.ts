@@ -1,12 +1,10 @@
 import * as Automerge from '@automerge/automerge'
-import { forkDraft } from '@pluto-duck/crdt-model'
+import { commentsDocumentId, createComments, forkDraft } from '@pluto-duck/crdt-model'
 import { sql } from 'kysely'
 import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Audit } from '../../src/audit/index.ts'
 import { Trial } from '../../src/changes/admission/trial.ts'
 import { type Appended, Appender, type PushedChange } from '../../src/changes/append.ts'
-import { appendVoid } from '../../src/changes/void.ts'
 import { createDatabase, type ServerDatabase } from '../../src/database/index.ts'
 import { verify } from '../../src/integrity/index.ts'
 import {
@@ -16,7 +14,9 @@ import {
   type Note,
   note,
   pipelineChange,
+  smuggle,
   TestDevice,
+  takenOut,
 } from './log-fixture.ts'
 import { HeldTrial, JointTrial } from './trials.ts'
 
@@ -143,6 +143,24 @@ describe('drafts that are written at the same moment', () => {
     await sound(device.workspaceId)
   })
 
+  it('[INT3] a change of another device than its actor’s is found, and what belongs to no device is none', async () => {
+    const { device, base, source } = await world()
+    const other = new TestDevice(device.workspaceId)
+    const subject = { kind: 'pipeline', id: base } as const
+    const about = { subject_kind: subject.kind, subject_id: subject.id }
+    const genesis = Automerge.getAllChanges(createComments(about))[0]!
+    const comments = { documentId: commentsDocumentId(about), kind: 'comments', subject, base: null } as const
+    const one = appender()
+    expect(outcome(await one.append(device.pushOf([{ ...comments, bytes: genesis }])))).toEqual([5])
+    // As a pipeline of its own it shows the actor, which is bound then.
+    expect(outcome(await one.append(other.push(v7(), [genesis])))).toEqual([6])
+    await sound(device.workspaceId)
+    await smuggle(log, device.workspaceId, base, other, source.edit('by another device'))
+    expect((await verify(database.db, { workspaceId: device.workspaceId })).findings).toMatchObject([
+      { code: 'change.actor', object: 'change 7' },
+    ])
+  })
+
   for (const when of ['before', 'after'] as const)
     it(`[VOID3] what a draft took in and another server took out of the pipeline, ${when} its trial, is refused`, async () => {
       const { device, base, draft, source, fork } = await world()
@@ -155,18 +173,7 @@ describe('drafts that are written at the same moment', () => {
       await held.reached.promise
       const { workspaceId } = device
       const { hash } = Automerge.decodeChange(edit)
-      await database.db.transaction().execute(async tx => {
-        const record = () =>
-          new Audit({ now: () => new Date() }).record(tx, {
-            workspaceId,
-            actorUserId: null,
-            action: 'document.purge',
-            objectKind: 'document',
-            objectId: base,
-          })
-        const of = { workspaceId, documentId: base, hashes: [hash], erase: true, reason: 'a password' }
-        await appendVoid(tx, { ...of, at: new Date(), record: async () => void (await record()) })
-      })
+      await takenOut(log, { workspaceId, documentId: base, hashes: [hash] })
       held.release.resolve()
       expect(outcome(await push)).toEqual(['missing_deps'])
       const more = written(fork, actor(), 'more').map(bytes => inDraft(draft, base, bytes))

@@ -6,7 +6,10 @@ import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import pg from 'pg'
 import { v7 } from 'uuid'
+import { Audit } from '../../src/audit/index.ts'
 import type { Push, PushedChange } from '../../src/changes/append.ts'
+import { appendVoid } from '../../src/changes/void.ts'
+import { createDatabase } from '../../src/database/index.ts'
 
 /** A migrated database with people in it, for tests of the log. */
 export interface LogFixture {
@@ -94,6 +97,34 @@ export async function smuggle(
     select ${workspaceId}, next.seq, ${documentId}, ${Buffer.from(hash, 'hex')}, ${of}, ${seq}, ${device.userId}, ${device.id},
       now(), false, ${Buffer.from(bytes)} from next`.execute(log.db)
   return hash
+}
+
+/** Takes changes out of a document and its drafts, as a purge of another process does. */
+export async function takenOut(
+  log: LogFixture,
+  of: { readonly workspaceId: string; readonly documentId: string; readonly hashes: readonly string[] },
+): Promise<void> {
+  const { db, close } = await createDatabase({ databaseUrl: log.url, dataDir: '' })
+  const at = new Date()
+  const audit = new Audit({ now: () => at })
+  await db.transaction().execute(async tx => {
+    await appendVoid(tx, {
+      ...of,
+      erase: true,
+      reason: 'a password',
+      at,
+      record: async () => {
+        await audit.record(tx, {
+          workspaceId: of.workspaceId,
+          actorUserId: null,
+          action: 'document.purge',
+          objectKind: 'document',
+          objectId: of.documentId,
+        })
+      },
+    })
+  })
+  await close()
 }
 
 export interface Note {

@@ -3,13 +3,13 @@ import { digestOfHeads } from '@pluto-duck/crdt-model/protocol'
 import { sql } from 'kysely'
 import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Trial } from '../../src/changes/admission/trial.ts'
+import { Trial, type TrialDocument } from '../../src/changes/admission/trial.ts'
 import { Appender, type Commit } from '../../src/changes/append.ts'
 import { Digests } from '../../src/changes/digest.ts'
 import { LogWatcher } from '../../src/changes/log-watcher.ts'
 import { readLog, readSnapshot } from '../../src/changes/read.ts'
 import { Snapshots } from '../../src/changes/snapshots.ts'
-import { actor, type LogFixture, logFixture, note, TestDevice } from './log-fixture.ts'
+import { actor, type LogFixture, logFixture, type Note, note, TestDevice, takenOut } from './log-fixture.ts'
 
 let log: LogFixture
 let appender: Appender
@@ -151,6 +151,38 @@ describe('reading', () => {
     expect(appended.verdicts[0]).toMatchObject({ status: 'refused', code: 'invalid' })
   })
 
+  it('[LOG11] a document from which something is taken out while it is compacted stays writable, and is compacted after', async () => {
+    const { workspaceId, id, doc, device, changes } = await written(6)
+    const corrupt: string[] = []
+    const slow = new (class extends Trial {
+      override async snapshot(document: TrialDocument): ReturnType<Trial['snapshot']> {
+        if (changes.length > 5) {
+          const { hash } = Automerge.decodeChange(changes.pop()!)
+          await takenOut(log, { workspaceId, documentId: id, hashes: [hash] })
+        }
+        return await super.snapshot(document)
+      }
+    })()
+    const snapshots = new Snapshots({
+      db: log.db,
+      trial: slow,
+      onCorrupt: (_workspace, _id, reason) => void corrupt.push(reason),
+      onError: error => corrupt.push(String(error)),
+    })
+    snapshots.request(workspaceId, id)
+    await snapshots.idle()
+    await snapshots.close()
+    await slow.close()
+    expect(corrupt).toEqual([])
+    const { rows } = await sql<{ corrupt: string | null; snapshot_seq: string }>`
+      select corrupt, snapshot_seq from documents where id = ${id}`.execute(log.db)
+    expect(rows).toEqual([{ corrupt: null, snapshot_seq: '7' }])
+    const [kept] = Automerge.applyChanges(Automerge.init<Note>({ actor: actor() }), changes)
+    const next = Automerge.change(kept, d => Automerge.splice(d, ['text'], 0, 0, doc.doc().text))
+    const appended = await appender.append(device.push(id, [Automerge.getLastLocalChange(next)!]))
+    expect(appended.verdicts).toMatchObject([{ status: 'stored', seq: 8 }])
+  })
+
   it('[LOG12] the digest is that of all heads, and follows them', async () => {
     const { workspaceId, device, id, doc } = await written(2)
     const digests = new Digests(log.db)
@@ -171,5 +203,30 @@ describe('reading', () => {
     expect(await digests.read(workspaceId)).toEqual(now)
     expect(await digests.read(workspaceId)).toEqual(now)
     expect(await new Digests(log.db).read(workspaceId)).toEqual(now)
+  })
+
+  it('[LOG12] a digest that was being read while its workspace was forgotten is that of all heads', async () => {
+    const { workspaceId, device } = await written(2)
+    let held: Promise<void> | null = null
+    const slow = log.db.withPlugin({
+      transformQuery: ({ node }) => node,
+      transformResult: async ({ result }) => {
+        const until = held
+        held = null
+        await until
+        return result
+      },
+    })
+    const digests = new Digests(slow)
+    await digests.read(workspaceId)
+    await appender.append(device.push(v7(), [note(actor()).first]))
+    const { promise, resolve } = Promise.withResolvers<void>()
+    held = promise
+    const reading = digests.read(workspaceId)
+    await expect.poll(() => held === null).toBe(true)
+    // So many other workspaces are asked for meanwhile that this one is forgotten.
+    for (let i = 0; i < 100; i++) await digests.read(v7())
+    resolve()
+    expect(await reading).toEqual(await new Digests(log.db).read(workspaceId))
   })
 })

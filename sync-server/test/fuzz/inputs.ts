@@ -62,9 +62,12 @@ interface Item {
 
 const itemOf = (rng: Rng, corpus: Corpus): Item => {
   const document = rng.pick(corpus.documents)
-  const given = rng.chance(0.9) ? rng.pick(document.next) : rng.pick(document.history)
+  // A pipeline's change may be sent as its draft's, and the other way round.
+  const from = rng.chance(0.95) ? document : rng.pick(corpus.documents)
+  const given = rng.chance(0.9) ? rng.pick(from.next) : rng.pick(from.history)
   const documentId = rng.chance(0.95) ? document.documentId : rng.id()
-  return { document, documentId, bytes: changeOf(rng, document, given) }
+  const bytes = from === document || rng.chance(0.5) ? changeOf(rng, document, given) : given
+  return { document, documentId, bytes }
 }
 
 /** A change that is wrong in one of many ways; now and then one that is right. */

@@ -143,15 +143,20 @@ export class FuzzWorld {
     }
   }
 
-  /** Every document as a new device gets it. */
+  /** Every document as a new device gets it: of one that comes twice the first item counts (LOG10). */
   async *snapshot(): AsyncGenerator<SnapshotItem> {
     const response = await this.#fetch('ann', `/v1/workspaces/${this.workspaceId}/snapshot`, {})
     const reader = new SequenceReader()
     let ended = false
+    const seen = new Set<string>()
     for await (const chunk of response.body ?? [])
       for (const item of reader.push(chunk)) {
         if (item.end === true) ended = true
-        else yield item as unknown as SnapshotItem
+        else {
+          const document = item as unknown as SnapshotItem
+          if (!seen.has(document.document_id)) yield document
+          seen.add(document.document_id)
+        }
       }
     if (!ended) throw new Error('the snapshot was cut')
   }
