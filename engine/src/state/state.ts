@@ -1,11 +1,11 @@
 import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
+import { DuckDBInstance } from '@duckdb/node-api'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { LOCAL_MIGRATIONS } from '@pluto-duck/migrations/local'
 import { makeDataFolder } from './folder.ts'
 import { type HostInfo, readHostFile, removeHostFile, writeHostFile } from './host-file.ts'
-import { Statements } from './transaction.ts'
+import { type Connection, type Database, Statements } from './transaction.ts'
 
 type Work = (tx: Statements) => Promise<unknown>
 interface Waiting {
@@ -20,6 +20,9 @@ const GROUP = 256
 const REWRITE = 'rewrite'
 const open = new Set<string>()
 
+/** Opens the database of a data folder, which is made when it is not there. */
+export type OpenDatabase = (folder: string) => Promise<Database>
+
 /**
  * The local state: `state.duckdb` in the data folder, owned by one host.
  *
@@ -29,10 +32,11 @@ const open = new Set<string>()
  */
 export class State {
   readonly folder: string
-  #instance: DuckDBInstance
-  #writer: DuckDBConnection
+  readonly #openDatabase: OpenDatabase
+  #instance: Database
+  #writer: Connection
   readonly #tx: Statements
-  #reader: DuckDBConnection
+  #reader: Connection
   readonly #read: Statements
   readonly #queue: Waiting[] = []
   #pump: Promise<void> | null = null
@@ -41,11 +45,13 @@ export class State {
 
   private constructor(
     folder: string,
-    instance: DuckDBInstance,
-    writer: DuckDBConnection,
-    reader: DuckDBConnection,
+    openDatabase: OpenDatabase,
+    instance: Database,
+    writer: Connection,
+    reader: Connection,
   ) {
     this.folder = folder
+    this.#openDatabase = openDatabase
     this.#instance = instance
     this.#writer = writer
     this.#tx = new Statements(writer)
@@ -54,13 +60,19 @@ export class State {
   }
 
   /** Throws `host.locked` (details: pid, port) when another host owns the folder. */
-  static async open(folder: string): Promise<State> {
+  static async open(folder: string, openDatabase: OpenDatabase = openDuckDB): Promise<State> {
     if (open.has(folder)) throw locked(folder, readHostFile(folder))
     makeDataFolder(folder)
     open.add(folder)
     try {
       const instance = await openDatabase(folder)
-      const state = new State(folder, instance, await instance.connect(), await instance.connect())
+      const state = new State(
+        folder,
+        openDatabase,
+        instance,
+        await instance.connect(),
+        await instance.connect(),
+      )
       await state.#migrate()
       if (await state.#read.first('select key from meta where key = $1', REWRITE)) await state.rewrite()
       writeHostFile(folder, { pid: process.pid, port: null, token: null })
@@ -120,7 +132,7 @@ export class State {
     await Promise.all([this.#read.hold(), this.#tx.hold()])
     try {
       await copyDatabase(this.folder, this.#writer, [this.#reader, this.#writer, this.#instance])
-      this.#instance = await openDatabase(this.folder)
+      this.#instance = await this.#openDatabase(this.folder)
       this.#writer = await this.#instance.connect()
       this.#reader = await this.#instance.connect()
     } catch (cause) {
@@ -217,7 +229,7 @@ export class State {
 /** Closes the database after its content was copied into a new file that takes its place. */
 async function copyDatabase(
   folder: string,
-  connection: DuckDBConnection,
+  connection: Connection,
   close: readonly { closeSync(): void }[],
 ): Promise<void> {
   const file = join(folder, 'state.duckdb')
@@ -249,7 +261,7 @@ function sync(path: string): void {
   }
 }
 
-async function openDatabase(folder: string): Promise<DuckDBInstance> {
+async function openDuckDB(folder: string): Promise<Database> {
   try {
     // One thread and little memory: this database serves small reads and commits beside the runner's heavy work.
     return await DuckDBInstance.create(join(folder, 'state.duckdb'), { threads: '1', memory_limit: '512MB' })

@@ -1,21 +1,56 @@
-import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 
 /** What a column takes and gives. Integers are numbers (they stay below 2^53), blobs are bytes. */
 export type Cell = string | number | boolean | Uint8Array | null
 export type Row = Record<string, Cell>
 
+/** A statement that is planned, with places for values. */
+export interface Prepared {
+  bindNull(at: number): void
+  bindVarchar(at: number, value: string): void
+  bindBigInt(at: number, value: bigint): void
+  bindBoolean(at: number, value: boolean): void
+  bindBlob(at: number, value: Uint8Array): void
+  run(): Promise<unknown>
+  runAndReadAll(): Promise<{ getRowObjectsJS(): Record<string, unknown>[] }>
+}
+
+/** Takes many rows of one table. */
+export interface Appender {
+  appendNull(): void
+  appendVarchar(value: string): void
+  appendBigInt(value: bigint): void
+  appendBoolean(value: boolean): void
+  appendBlob(value: Uint8Array): void
+  endRow(): void
+  closeSync(): void
+}
+
+/** What the state asks of its database. DuckDB's own connection is one; the simulation has a lighter one beside it. */
+export interface Connection {
+  run(sql: string): Promise<unknown>
+  prepare(sql: string): Promise<Prepared>
+  createAppender(table: string): Promise<Appender>
+  closeSync(): void
+}
+
+/** An open database file. */
+export interface Database {
+  connect(): Promise<Connection>
+  closeSync(): void
+}
+
 /** Statements inside one transaction; or, on the reading side, over what is committed. */
 export class Statements {
-  #connection: DuckDBConnection
-  readonly #prepared = new Map<string, DuckDBPreparedStatement>()
+  #connection: Connection
+  readonly #prepared = new Map<string, Prepared>()
   /** Statements that run now; while `#held` is set, others wait for it. */
   #running = 0
   #held: PromiseWithResolvers<void> | null = null
   #idle: (() => void) | null = null
   #ended = false
 
-  constructor(connection: DuckDBConnection) {
+  constructor(connection: Connection) {
     this.#connection = connection
   }
 
@@ -54,7 +89,7 @@ export class Statements {
   }
 
   /** Goes on, on another connection to the same content. */
-  resume(connection: DuckDBConnection): void {
+  resume(connection: Connection): void {
     this.#connection = connection
     this.#held?.resolve()
     this.#held = null
@@ -102,7 +137,7 @@ export class Statements {
    * Only what reads no table is kept prepared: inserts, and the ends of transactions. DuckDB (1.5.6) plans a statement by the statistics that its table has at that moment and
    * does not plan it again when rows come: a SELECT … ORDER BY prepared on an empty table gives garbage for texts (STATE6).
    */
-  async #bound(sql: string, values: readonly Cell[]): Promise<DuckDBPreparedStatement> {
+  async #bound(sql: string, values: readonly Cell[]): Promise<Prepared> {
     let statement = this.#prepared.get(sql)
     if (!statement) {
       statement = await this.#connection.prepare(sql)

@@ -3,14 +3,14 @@ import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type Role, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { Documents } from '../../src/documents/index.ts'
 import { Marks, Publisher } from '../../src/publish/index.ts'
-import { Settings, State, Workspaces } from '../../src/state/index.ts'
+import { Settings, type State, Workspaces } from '../../src/state/index.ts'
 import { fetchRecords, Sync, WireClient } from '../../src/sync/index.ts'
 import type { ServerCalls } from '../../src/versions/server-calls.ts'
 import { VersionCache } from '../../src/versions/version-cache.ts'
 import { Versions } from '../../src/versions/versions.ts'
 import { DeviceClock } from './clock.ts'
 import { type DiskWeather, harmDisk } from './disk.ts'
-import { freshState, giveBack, leftBehind, removeFolder } from './folders.ts'
+import { freshState, giveBack, leftBehind, openState, removeFolder, type Store } from './folders.ts'
 import type { Network } from './network.ts'
 import type { Rng } from './random.ts'
 import type { Trace } from './trace.ts'
@@ -30,6 +30,7 @@ export interface DeviceParts {
   readonly network: Network
   readonly trace: Trace
   readonly rng: Rng
+  readonly store: Store
 }
 
 /** What runs while a host process does: gone with it. */
@@ -111,12 +112,12 @@ export class SimDevice {
   }
 
   async open(): Promise<void> {
-    const { workspaceId, network, rng, trace } = this.#parts
-    const fresh = this.#folder === '' ? await freshState() : null
+    const { workspaceId, network, rng, trace, store } = this.#parts
+    const fresh = this.#folder === '' ? await freshState(store) : null
     if (fresh) this.#folder = fresh.folder
     const generation = ++this.#generation
     const alive = () => this.#generation === generation
-    const state = fresh?.state ?? (await State.open(this.#folder))
+    const state = fresh?.state ?? (await openState(this.#folder, store))
     await new Workspaces(state).put({ workspace_id: workspaceId, name: 'W', role: 'editor', remote: true })
     this.deviceId = await new Settings(state).deviceId()
     this.#unharm = await harmDisk(state, {
@@ -281,7 +282,7 @@ export class SimDevice {
       this.#generation++
       await leave(running)
       this.#unharm()
-      await giveBack({ folder: this.#folder, state: running.state })
+      await giveBack({ folder: this.#folder, state: running.state, store: this.#parts.store })
       this.#folder = ''
     }
     await this.close(true)

@@ -108,7 +108,7 @@ async function outage(befalls: (seen: ReadonlySet<string>) => Promise<void>): Pr
     body: { workspace_id: workspaceId, name: 'W' },
   })
   const devices = ['one', 'two', 'three'].map(
-    name => new SimDevice({ name, person, workspaceId, network, trace, rng: new Rng(1) }),
+    name => new SimDevice({ name, person, workspaceId, network, trace, rng: new Rng(1), store: 'duckdb' }),
   )
   const seen = new Set<string>()
   try {

@@ -1,4 +1,5 @@
 import type { DiskWeather } from './disk.ts'
+import type { Store } from './folders.ts'
 import type { Weather } from './network.ts'
 import type { Rng } from './random.ts'
 
@@ -37,6 +38,7 @@ export interface Plan {
   readonly devices: number
   readonly people: number
   readonly replicas: number
+  readonly store: Store
   /** Deeds of each device. */
   readonly steps: number
   readonly weather: Weather
@@ -77,6 +79,12 @@ const EVENTS: Record<Event, number> = {
   rest: 3,
 }
 
+/** The share of simulations whose devices have a real `state.duckdb`. */
+const DUCKDB = 0.125
+
+/** How often a simulation has so many devices: most faults need two, and a seed costs by the device. */
+const DEVICES = { 2: 24, 3: 6, 4: 2, 5: 1, 6: 1, 7: 0.5, 8: 0.5 }
+
 /** Each simulation has only some kinds of deeds and faults: what hides in the noise of all together shows there. */
 export function makePlan(rng: Rng): Plan {
   const some = <K extends string>(
@@ -90,7 +98,7 @@ export function makePlan(rng: Rng): Plan {
   }
   const rough = rng.pick([0, 0.5, 1, 2])
   const harm = (p: number): number => (rng.chance(0.6) ? p * rough : 0)
-  const devices = rng.pick([2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 8])
+  const devices = Number(rng.weighted<string>(DEVICES))
   return {
     devices,
     people: rng.between(1, Math.min(4, devices)),
@@ -108,5 +116,6 @@ export function makePlan(rng: Rng): Plan {
     deeds: some(DEEDS, ['type', 'create', 'rest']),
     events: some(EVENTS, ['rest']),
     serverDeaths: rng.pick([0, 0, 0, 1, 1, 2]),
+    store: rng.chance(DUCKDB) ? 'duckdb' : 'light',
   }
 }

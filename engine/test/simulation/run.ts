@@ -48,6 +48,8 @@ const from = one ?? (values.from ? wholeNumber('from', values.from) : (readLedge
 const count =
   one !== null ? wholeNumber('times', values.times) : Number(values.count ?? Number.POSITIVE_INFINITY)
 const end = performance.now() + (one === null ? Number(values.minutes) : 60) * 60_000
+/** Simulations that a process runs at once: one that is tried again has it for itself. */
+const LANES = one === null ? 2 : 1
 const workers = one === null ? wholeNumber('workers', values.workers ?? String(availableParallelism())) : 1
 
 const postgres = await startPostgres({ durable: false })
@@ -81,39 +83,44 @@ if (failed.length > 0) {
   process.exitCode = 1
 }
 
-/** One process with its own servers and database; seeds are given to it one by one. A process that ends early failed its seed. */
+/** One process with its own servers and databases; seeds are given to it one by one. A process that ends early failed its seeds. */
 async function work(): Promise<void> {
   while (given < count && performance.now() < end) {
-    const database = await createDatabase(postgres.url)
-    const child = fork(new URL('./worker.ts', import.meta.url), [database.url], {
-      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
-      env: { ...process.env, PLUTO_SIM_LOG: 'error' },
-    })
+    const databases = await Promise.all(Array.from({ length: LANES }, () => createDatabase(postgres.url)))
+    const child = fork(
+      new URL('./worker.ts', import.meta.url),
+      databases.map(database => database.url),
+      { stdio: ['ignore', 'inherit', 'pipe', 'ipc'], env: { ...process.env, PLUTO_SIM_LOG: 'error' } },
+    )
     let said = ''
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       said = (said + text).slice(-8_000)
     })
-    let seed: number | null = null
+    const seeds = new Set<number>()
     const next = (): void => {
       if (given >= count || performance.now() > end) {
-        seed = null
-        child.send({ end: true })
+        if (seeds.size === 0) child.send({ end: true })
         return
       }
-      seed = one ?? from + given
+      const seed = one ?? from + given
+      seeds.add(seed)
       given++
       child.send({ seed })
     }
     child.on('message', (message: 'ready' | Result) => {
-      if (message !== 'ready') tell(message, said)
+      if (message !== 'ready') {
+        seeds.delete(message.seed)
+        tell(message, said)
+      }
       said = ''
       next()
     })
     const how = await new Promise<string>(resolve =>
       child.once('close', (code, signal) => resolve(signal ?? `code ${code}`)),
     )
-    if (seed !== null) tell({ seed, failure: `the process ended by ${how}: ${said}`, trace: '', changes: 0 })
-    await database.drop()
+    for (const seed of seeds)
+      tell({ seed, failure: `the process ended by ${how}: ${said}`, trace: '', changes: 0 })
+    await Promise.all(databases.map(database => database.drop()))
   }
 }
 

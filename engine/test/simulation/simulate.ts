@@ -121,8 +121,16 @@ export class World {
   }
 
   device(name: string, person: Person): SimDevice {
-    const { workspaceId, network, trace } = this
-    return new SimDevice({ name, person, workspaceId, network, trace, rng: this.rng.fork(name) })
+    const { workspaceId, network, trace, plan } = this
+    return new SimDevice({
+      name,
+      person,
+      workspaceId,
+      network,
+      trace,
+      rng: this.rng.fork(name),
+      store: plan.store,
+    })
   }
 
   async prepare(): Promise<void> {

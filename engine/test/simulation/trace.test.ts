@@ -88,7 +88,17 @@ async function open(workspaceId: string): Promise<[SimDevice, SimDevice, SimDevi
   const trace = new Trace()
   network = new Network(trace, () => cluster.replicas)
   for (const name of ['first', 'second', 'third'])
-    devices.push(new SimDevice({ name, person: person!, workspaceId, network, trace, rng: new Rng(SEED) }))
+    devices.push(
+      new SimDevice({
+        name,
+        person: person!,
+        workspaceId,
+        network,
+        trace,
+        rng: new Rng(SEED),
+        store: 'duckdb',
+      }),
+    )
   for (const device of devices) await device.open()
   return devices.slice(0, 3) as [SimDevice, SimDevice, SimDevice]
 }
