@@ -63,8 +63,15 @@ export const appendRun = appendItem.omit({ bytes: true }).extend({
   /** See bundle.ts. */
   bundle: bytes,
 })
+/** What a stored change has of the server: a device that keeps it need not read its own changes again. */
+const storedRecord = {
+  seq,
+  author_id: z.string(),
+  received_at: time,
+  live: z.boolean(),
+}
 export const appendVerdict = z.discriminatedUnion('status', [
-  z.strictObject({ status: z.literal('stored'), index: seq, hash, seq }),
+  z.strictObject({ status: z.literal('stored'), index: seq, hash, ...storedRecord }),
   z.strictObject({
     status: z.literal('refused'),
     /** Position in the request, for bytes so broken that they have no hash. */
@@ -74,12 +81,12 @@ export const appendVerdict = z.discriminatedUnion('status', [
     reason: z.string(),
   }),
 ])
-/** With `pack=zstd`: `count` changes from `index` on are stored, with the numbers `seq` and on. */
+/** With `pack=zstd`: `count` changes from `index` on are stored, with the numbers `seq` and on, by one author at one moment. */
 export const storedRun = z.strictObject({
   status: z.literal('stored'),
   index: seq,
   count: z.number().int().positive(),
-  seq,
+  ...storedRecord,
 })
 /** Ends every answer: the workspace's seq after it, and the digest of all heads there when it is known (see changes SPEC). */
 export const endItem = z.strictObject({

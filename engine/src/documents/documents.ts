@@ -18,7 +18,7 @@ import { COMPACT_ROWS, DocumentStore, HOST, newActor } from './document-store.ts
 import { type LocalDraft, type LocalDraftEntry, listDrafts, readDraft, removeDraft } from './drafts.ts'
 import type { DocumentEvent, NewDocument, Refusal } from './events.ts'
 import { baseHeads, notFork, ownChanges } from './forks.ts'
-import { type DocumentInfo, readDocument } from './rows.ts'
+import { type DocumentInfo, type OwnRecord, readDocument } from './rows.ts'
 import { OWN_SCHEMA, type Schema, schemaOf, tooNew } from './schema.ts'
 import { storedBytes } from './stored-bytes.ts'
 import { type LeftBehind, TakeBack } from './take-back.ts'
@@ -295,14 +295,16 @@ export class Documents {
 
   /**
    * Takes in a piece of the log, with the cursor that it reaches, in one transaction. Each document is applied once, whatever
-   * the number of its changes. Answers the documents whose changes do not fit what is here: they have to be fetched whole.
+   * the number of its changes. `own` are records of changes from here that stand in the same piece and were told before. Answers
+   * the documents whose changes do not fit what is here: they have to be fetched whole.
    */
   applyRemote(
     workspaceId: string,
     items: readonly LogItem[],
     cursor: number,
+    own: readonly OwnRecord[] = [],
   ): Promise<{ diverged: string[] }> {
-    return this.#takeIn.applyRemote(workspaceId, items, cursor)
+    return this.#takeIn.applyRemote(workspaceId, items, cursor, own)
   }
 
   /**
@@ -339,9 +341,16 @@ export class Documents {
     return this.#takeBack.leave(workspaceId, refusal)
   }
 
-  /** The server has stored these: they leave the outbox. */
-  acknowledge(documentId: string, hashes: readonly string[]): Promise<void> {
-    return this.#store.outbox.acknowledge(documentId, hashes)
+  /**
+   * The server has stored these: they leave the outbox. In the same transaction the workspace's cursor becomes `reached`, and
+   * `records`, those of own changes up to there, are kept.
+   */
+  acknowledge(
+    workspaceId: string,
+    stored: readonly { readonly documentId: string; readonly hash: string }[],
+    at: { readonly records: readonly OwnRecord[]; readonly reached: number },
+  ): Promise<void> {
+    return this.#store.outbox.acknowledge(workspaceId, stored, at)
   }
 
   /** What waits and can be read, oldest first: the changes of one run of equal `live`, at most so many. */

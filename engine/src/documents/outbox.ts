@@ -1,5 +1,5 @@
 import type { State } from '../state/index.ts'
-import { removeFromOutbox } from './rows.ts'
+import { type OwnRecord, putOwnRecords, removeFromOutbox } from './rows.ts'
 
 /**
  * What the server has not acknowledged, by document, and what it has told of the rest: its records are only counted here.
@@ -73,12 +73,28 @@ export class Outbox {
     this.#recorded.set(documentId, row?.stored ?? 0)
   }
 
-  /** The server has stored these: they leave the outbox. */
-  async acknowledge(documentId: string, hashes: readonly string[]): Promise<void> {
-    const waiting = this.of(documentId)
-    const ords = hashes.flatMap(hash => waiting.get(hash) ?? [])
-    await this.#state.write(tx => removeFromOutbox(tx, ords))
-    for (const hash of hashes) waiting.delete(hash)
+  /** The server has stored these: they leave the outbox, and the cursor and the records that it steps over are stored with that. */
+  async acknowledge(
+    workspaceId: string,
+    stored: readonly { readonly documentId: string; readonly hash: string }[],
+    { records, reached }: { readonly records: readonly OwnRecord[]; readonly reached: number },
+  ): Promise<void> {
+    const ords = stored.flatMap(({ documentId, hash }) => this.of(documentId).get(hash) ?? [])
+    await this.#state.write(async tx => {
+      await removeFromOutbox(tx, ords)
+      await putOwnRecords(tx, records)
+      await tx.run('update workspaces set cursor = $1 where workspace_id = $2', reached, workspaceId)
+    })
+    for (const { documentId, hash } of stored) this.of(documentId).delete(hash)
+    this.recordedOwn(records)
+  }
+
+  /** The records of own changes are stored. */
+  recordedOwn(records: readonly OwnRecord[]): void {
+    for (const { documentId, hash } of records) {
+      this.hasRecord(documentId, hash)
+      this.noteRecords(documentId, 1)
+    }
   }
 
   /** What waits and can be read, oldest first: the changes of one run of equal `live`, at most so many. */

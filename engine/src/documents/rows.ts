@@ -15,6 +15,17 @@ export interface DocumentInfo {
   readonly heads: readonly string[]
 }
 
+/** The server's record of a change that was written here. */
+export interface OwnRecord {
+  readonly documentId: string
+  readonly hash: string
+  readonly seq: number
+  /** Milliseconds since 1970 UTC. */
+  readonly receivedAt: number
+  readonly live: boolean
+  readonly authorId: string
+}
+
 export interface OutboxRow {
   readonly ord: number
   readonly documentId: string
@@ -184,6 +195,12 @@ export async function putSnapshot(
   const except = keep.length > 0 ? ` and ord not in (${keep.join(',')})` : ''
   await tx.run(`delete from changes where document_id = $1${except}`, snapshot.documentId)
 }
+
+export const putOwnRecords = (tx: Statements, records: readonly OwnRecord[]): Promise<void> =>
+  tx.insert(
+    'records',
+    records.map(one => [one.documentId, one.hash, one.seq, one.receivedAt, one.live, one.authorId]),
+  )
 
 /** Ords are numbers of ours, so they are written into the statement; there may be thousands. */
 export async function removeFromOutbox(tx: Statements, ords: readonly number[]): Promise<void> {

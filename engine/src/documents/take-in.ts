@@ -7,7 +7,16 @@ import { decodeLocal, type StoredChange } from './admit.ts'
 import { type DocumentStore, type Rows, sameHeads } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
 import { buildDraft, extraChanges, ownChanges, topUp } from './forks.ts'
-import { type Added, addDocuments, type DocumentInfo, putInfo, putSnapshot, readDocument } from './rows.ts'
+import {
+  type Added,
+  addDocuments,
+  type DocumentInfo,
+  type OwnRecord,
+  putInfo,
+  putOwnRecords,
+  putSnapshot,
+  readDocument,
+} from './rows.ts'
 import { schemaOf } from './schema.ts'
 import { TakeVoid } from './take-void.ts'
 import { isVoid } from './voids.ts'
@@ -30,6 +39,7 @@ export class TakeIn {
     workspaceId: string,
     items: readonly LogItem[],
     cursor: number,
+    ownRecords: readonly OwnRecord[],
   ): Promise<{ diverged: string[] }> {
     const diverged: string[] = []
     const told: { documentId: string; fresh: StoredChange[]; topped: boolean }[] = []
@@ -64,6 +74,7 @@ export class TakeIn {
       const durable = this.#store.commit(rows, async tx => {
         for (const write of voids) await write(tx)
         await tx.insert('records', records)
+        await putOwnRecords(tx, ownRecords)
         await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
       })
       return { durable }
@@ -79,6 +90,7 @@ export class TakeIn {
       this.#store.outbox.hasRecord(item.document_id, item.hash)
       if (!isVoid(item)) this.#store.outbox.noteRecords(item.document_id, 1)
     }
+    this.#store.outbox.recordedOwn(ownRecords)
     for (const { documentId } of reset) await this.#store.outbox.recount(documentId)
     for (const { documentId, fresh, topped } of told) {
       // A draft took in its pipeline, or the document became read-only: a view has to take it whole.

@@ -33,18 +33,22 @@ export interface LogPage {
   readonly end: EndItem | null
 }
 
-/** One page of the log after `cursor`. Throws only when nothing whole came. */
+/** One page of the log after `cursor`, of `limit` changes at most. Throws only when nothing whole came. */
 export async function readLog(
   client: WireClient,
   workspaceId: string,
   cursor: number,
   signal: AbortSignal,
+  limit = Number.POSITIVE_INFINITY,
 ): Promise<LogPage> {
   const items: LogItem[] = []
   let end: EndItem | null = null
   const stream = client.stream(
     changeRoutes.read,
-    { params: { workspace_id: workspaceId }, query: { after: cursor, limit: PAGE, pack: 'zstd' } },
+    {
+      params: { workspace_id: workspaceId },
+      query: { after: cursor, limit: Math.min(PAGE, limit), pack: 'zstd' },
+    },
     { signal },
   )
   try {
@@ -171,10 +175,10 @@ function encodeRun(run: readonly PushItem[]): Uint8Array[] {
 }
 
 /** One verdict for each change, as if none had come in a run. */
-function verdictsOf({ index, count, seq }: StoredRun, items: readonly PushItem[]): AppendVerdict[] {
+function verdictsOf({ count, ...of }: StoredRun, items: readonly PushItem[]): AppendVerdict[] {
   return items
-    .slice(index, index + count)
-    .map(({ hash }, i) => ({ status: 'stored', index: index + i, hash, seq: seq + i }))
+    .slice(of.index, of.index + count)
+    .map(({ hash }, i) => ({ ...of, hash, index: of.index + i, seq: of.seq + i }))
 }
 
 /** The items of a live event; throws when they are none of ours. */

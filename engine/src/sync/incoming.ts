@@ -22,6 +22,7 @@ export class Incoming {
     const end = await readSnapshot(client, workspaceId, this.#stop, async (items, last) => {
       await documents.adopt(workspaceId, items, last?.seq ?? null)
     })
+    this.#standing.ahead.clear()
     this.#standing.cursor = end.seq
     this.#standing.serverSeq = end.seq
     this.#standing.more = false
@@ -31,7 +32,8 @@ export class Incoming {
   async pull(): Promise<void> {
     const { workspaceId, client } = this.#o
     const cursor = this.#standing.cursor ?? 0
-    const { items, end } = await readLog(client, workspaceId, cursor, this.#stop)
+    const gap = this.#standing.ahead.gapAfter(cursor) ?? undefined
+    const { items, end } = await readLog(client, workspaceId, cursor, this.#stop, gap)
     const reached = end && !end.more ? Math.max(end.seq, cursor) : (items.at(-1)?.seq ?? cursor)
     if (end && !end.more && end.seq < cursor) {
       // Its database was put back to an earlier state: numbers mean other changes now, so only the heads can tell.
@@ -39,6 +41,7 @@ export class Incoming {
         cursor,
         seq: end.seq,
       })
+      this.#standing.ahead.clear()
       this.#standing.serverSeq = end.seq
       this.#standing.more = false
       this.#standing.digest = 'different'
@@ -53,10 +56,19 @@ export class Incoming {
     this.#standing.compare(end.seq, end.digest)
   }
 
-  /** Stores a piece of the log that begins right after the cursor. */
-  async take(items: readonly LogItem[], reached: number): Promise<void> {
-    if (items.length === 0 && reached === this.#standing.cursor) return
-    const { diverged } = await this.#o.documents.applyRemote(this.#o.workspaceId, items, reached)
+  /** Stores a piece of the log that begins right after the cursor, and steps over own changes whose records are known. */
+  async take(piece: readonly LogItem[], upTo: number): Promise<void> {
+    const { ahead, cursor } = this.#standing
+    const reached = ahead.from(upTo)
+    if (piece.length === 0 && reached === cursor) return
+    const items = piece.filter(item => !ahead.has(item.seq))
+    const { diverged } = await this.#o.documents.applyRemote(
+      this.#o.workspaceId,
+      items,
+      reached,
+      ahead.upTo(reached),
+    )
+    ahead.drop(reached)
     for (const documentId of diverged)
       this.#o.log('error', 'a document does not fit the log; it is fetched whole', {
         document_id: documentId,
@@ -85,6 +97,7 @@ export class Incoming {
       .filter(info => !there.has(info.documentId) && documents.waiting({ documentId: info.documentId }) === 0)
       .map(info => info.documentId)
     await documents.applyRemote(workspaceId, [], end.seq)
+    this.#standing.ahead.clear()
     this.#standing.cursor = end.seq
     this.#standing.serverSeq = end.seq
     this.#standing.digest = 'unknown'

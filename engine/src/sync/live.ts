@@ -104,12 +104,15 @@ export class Live {
     this.#arrivedTo = 0
     const { cursor } = standing
     if (to === 0 || cursor === null) return
-    const next = arrived.filter(item => item.seq > cursor)
-    const whole = next.every((item, i) => item.seq === cursor + 1 + i)
-    if (next.length > 0 && whole) {
+    const next = arrived.filter(item => item.seq > cursor && !standing.ahead.has(item.seq))
+    const reached = next.reduce(
+      (at, item) => (item.seq === standing.ahead.from(at) + 1 ? item.seq : Number.NaN),
+      cursor,
+    )
+    if (reached > cursor) {
       const { clock } = options
       const started = clock.now()
-      await incoming.take(next, cursor + next.length)
+      await incoming.take(next, reached)
       this.#applied = { at: clock.now(), ms: clock.now() - started }
     }
     // After a gap the server is ahead of the cursor, so the log is read.

@@ -1,6 +1,6 @@
 import { type AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { LIMITS } from '@pluto-duck/crdt-model/protocol'
-import type { Documents } from '../documents/index.ts'
+import type { Documents, OwnRecord } from '../documents/index.ts'
 import { push } from './exchange.ts'
 import type { Live } from './live.ts'
 import type { SyncNews, SyncOptions } from './options.ts'
@@ -66,14 +66,28 @@ export class Outgoing {
     }
     this.#batch = nextBatch(this.#batch, clock.now() - started, LIMITS.pushChanges)
     const outcome = judge(rows, answer.verdicts, this.#tried)
-    for (const [documentId, hashes] of outcome.stored) {
-      await documents.acknowledge(documentId, hashes)
-      this.#tried.delete(documentId)
-    }
+    await this.#stored(outcome.stored)
     for (const [documentId, refusal] of outcome.refused) await this.#refuse(documentId, refusal)
     for (const documentId of outcome.again) this.#tried.add(documentId)
     if (outcome.again.size > 0) standing.serverSeq = null
     else if (answer.end) await this.#afterPush(answer.end.seq, answer.end.digest)
+  }
+
+  /** Takes what the server has out of the outbox. Its records are stored with the cursor, now if that comes this far. */
+  async #stored(stored: readonly OwnRecord[]): Promise<void> {
+    const { options, standing } = this.#parts
+    const { ahead } = standing
+    const cursor = standing.cursor ?? 0
+    for (const { documentId } of stored) this.#tried.delete(documentId)
+    // What is not beyond the cursor was read before, with its record.
+    ahead.add(stored.filter(record => record.seq > cursor))
+    const reached = ahead.from(cursor)
+    await options.documents.acknowledge(options.workspaceId, stored, {
+      records: ahead.upTo(reached),
+      reached,
+    })
+    ahead.drop(reached)
+    standing.cursor = reached
   }
 
   /** The oldest of what waits, as much as one request takes. */
@@ -121,7 +135,7 @@ export class Outgoing {
     this.#parts.news({ kind: 'refused', documentId, draftId })
   }
 
-  /** Live events bring our own changes back with their records; only if they don't the log is read. */
+  /** Live events bring what others wrote meanwhile; only if they don't the log is read. */
   async #afterPush(seq: number, digest: string | null): Promise<void> {
     const { standing, live, waker } = this.#parts
     if (live.streaming && (standing.cursor ?? 0) < seq) {

@@ -1,4 +1,5 @@
 import type { AppendVerdict, Refusal } from '@pluto-duck/crdt-model/protocol'
+import type { OwnRecord } from '../documents/index.ts'
 
 /**
  * What to do next, decided purely. The loop in sync.ts gathers a `SyncView`, asks `nextAction` and carries it out;
@@ -71,8 +72,8 @@ export interface PushedChange {
 }
 
 export interface PushOutcome {
-  /** By document, what left the outbox. */
-  readonly stored: ReadonlyMap<string, readonly string[]>
+  /** What left the outbox, with the server's record. */
+  readonly stored: readonly OwnRecord[]
   /** Documents to take back: the first refusal of each, for good. */
   readonly refused: ReadonlyMap<string, { readonly code: Refusal; readonly reason: string }>
   /** Documents whose refusal may end after a sync; tried once more. */
@@ -88,7 +89,7 @@ export function judge(
   verdicts: readonly AppendVerdict[],
   tried: ReadonlySet<string>,
 ): PushOutcome {
-  const stored = new Map<string, string[]>()
+  const stored: OwnRecord[] = []
   const refused = new Map<string, { code: Refusal; reason: string }>()
   const again = new Set<string>()
   for (const verdict of verdicts) {
@@ -96,7 +97,8 @@ export function judge(
     if (!change) continue
     const { documentId, hash } = change
     if (verdict.status === 'stored') {
-      stored.set(documentId, [...(stored.get(documentId) ?? []), hash])
+      const { seq, received_at, live, author_id } = verdict
+      stored.push({ documentId, hash, seq, receivedAt: received_at, live, authorId: author_id })
       continue
     }
     // Behind the first refusal the rest of the tail is refused too, for lack of it: the first one says why.

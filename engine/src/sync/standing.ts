@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { HeadsDigest } from '@pluto-duck/crdt-model/protocol'
 import type { Documents } from '../documents/index.ts'
+import { Ahead } from './ahead.ts'
 import type { SyncView } from './plan.ts'
 
 /** Where this device stands beside the server: what it has of the log, what it heard of the log's end, and whether the heads are equal. */
@@ -11,6 +12,8 @@ export class Standing {
   serverSeq: number | null = null
   /** The log has more than the last page. */
   more = false
+  /** Own changes that are stored on the server beyond the cursor, with what others wrote in between. */
+  readonly ahead = new Ahead()
   digest: SyncView['digest'] = 'unknown'
   /** The server told no digest at the log's end. */
   noDigest = false

@@ -69,7 +69,11 @@ const description = (documentId: string) =>
 let seq = 0
 const nextItem = (documentId: string, bytes: Uint8Array): LogItem => logItem(++seq, documentId, bytes)
 const acknowledgeAll = async (documentId: string) =>
-  documents.acknowledge(documentId, [...documents.unacknowledged(documentId)])
+  documents.acknowledge(
+    workspaceId,
+    [...documents.unacknowledged(documentId)].map(hash => ({ documentId, hash })),
+    { records: [], reached: seq },
+  )
 
 describe('documents', () => {
   it('[HOSTDOC1] what was acknowledged is there after a restart, with its heads and its place in the outbox', async () => {

@@ -28,6 +28,10 @@ export class Device {
   schema: Schema | undefined
   /** Lets so many requests through and loses their replies. */
   loseReplies = 0
+  /** What was asked of the log: the query of each reading. */
+  readonly readings: { readonly after: number; readonly limit: number }[] = []
+  /** Called with each push that is about to leave, and with its answer before the device hears of it. */
+  onPush: (when: 'asked' | 'answered') => void = () => undefined
 
   private constructor(server: string, token: string, workspaceId: string, folder: string) {
     this.folder = folder
@@ -62,9 +66,19 @@ export class Device {
       deviceId,
       token: async () => this.token,
       fetch: async (input, init) => {
-        if (init?.method === 'POST') await this.hold
+        if (init?.method === 'POST') {
+          this.onPush('asked')
+          await this.hold
+        }
         if (this.cut) throw new TypeError('fetch failed')
+        const url = new URL(String(input))
+        if (init?.method !== 'POST' && url.pathname.endsWith('/changes'))
+          this.readings.push({
+            after: Number(url.searchParams.get('after')),
+            limit: Number(url.searchParams.get('limit')),
+          })
         const response = await fetch(input, init)
+        if (init?.method === 'POST') this.onPush('answered')
         if (this.loseReplies > 0 && init?.method === 'POST') {
           this.loseReplies--
           await response.body?.cancel()

@@ -1,7 +1,7 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type Checked, isNew, keyOf, type Position, sizeOf, type Tentative } from './check.ts'
 import { headsOf, type OpenDocument, type OpenDocuments } from './open-documents.ts'
-import type { AppenderOptions, Commit, CommittedChange } from './push.ts'
+import type { AppenderOptions, Commit, CommittedChange, StoredRecord } from './push.ts'
 import {
   type Append,
   type Counter,
@@ -292,6 +292,15 @@ async function insertOrMoved(
     throw error instanceof Error && 'code' in error && error.code === '23505' ? new Moved() : error
   }
 }
+
+/** What the log says of each change of a commit. */
+export const recordsOf = ({ after, receivedAt, changes }: Commit): Map<string, StoredRecord> =>
+  new Map(
+    changes.map(({ document, hash, authorId, live }, i) => [
+      keyOf(document.id, hash),
+      { seq: after + i + 1, authorId, receivedAt, live },
+    ]),
+  )
 
 /** The number that each change of a commit got. */
 export const placesOf = (commit: Commit): Map<string, number> =>

@@ -52,22 +52,38 @@ const follows = (before: LogItem, item: LogItem): boolean =>
 
 /** Verdicts as they are sent: runs of what was stored with numbers that follow each other as one when `packed`. */
 export function verdictItems(verdicts: readonly Verdict[], packed: boolean): Record<string, unknown>[] {
-  if (!packed) return verdicts.map((verdict, index) => ({ ...verdict, index }))
+  if (!packed) return verdicts.map((verdict, index) => ({ ...itemOf(verdict), index }))
   const items: Record<string, unknown>[] = []
   for (let index = 0; index < verdicts.length; ) {
     const first = verdicts[index]!
     if (first.status !== 'stored') {
-      items.push({ ...first, index })
+      items.push({ ...itemOf(first), index })
       index++
       continue
     }
     let count = 1
-    for (let next = verdicts[index + count]; ; next = verdicts[index + count]) {
-      if (next?.status !== 'stored' || next.seq !== first.seq + count) break
-      count++
-    }
-    items.push({ status: 'stored', index, count, seq: first.seq })
+    while (goesOn(first, verdicts[index + count], count)) count++
+    const { hash: _, ...run } = itemOf(first)
+    items.push({ ...run, index, count })
     index += count
   }
   return items
 }
+
+function itemOf(verdict: Verdict): Record<string, unknown> {
+  if (verdict.status === 'refused') return { ...verdict }
+  const { status, hash, seq, authorId, receivedAt, live } = verdict
+  return { status, hash, seq, author_id: authorId, received_at: receivedAt.getTime(), live }
+}
+
+/** Is `next` the one that a run of so many changes would have next? */
+const goesOn = (
+  first: Verdict & { readonly status: 'stored' },
+  next: Verdict | undefined,
+  count: number,
+): boolean =>
+  next?.status === 'stored' &&
+  next.seq === first.seq + count &&
+  next.live === first.live &&
+  next.authorId === first.authorId &&
+  next.receivedAt.getTime() === first.receivedAt.getTime()

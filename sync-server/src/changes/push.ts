@@ -23,8 +23,16 @@ export interface Push {
   readonly changes: readonly PushedChange[]
 }
 
+/** What the log says of a stored change. */
+export interface StoredRecord {
+  readonly seq: number
+  readonly authorId: string
+  readonly receivedAt: Date
+  readonly live: boolean
+}
+
 export type Verdict =
-  | { readonly status: 'stored'; readonly hash: string; readonly seq: number }
+  | ({ readonly status: 'stored'; readonly hash: string } & StoredRecord)
   | ({ readonly status: 'refused'; readonly hash: string | null } & Refusal)
 
 export interface Appended {

@@ -1,6 +1,7 @@
 import type { DocumentKind, Subject } from '@pluto-duck/crdt-model/protocol'
 import { type QueryExecutorProvider, sql } from 'kysely'
 import { hot, runHot } from '../database/hot.ts'
+import type { StoredRecord } from './push.ts'
 
 /** The SQL of the change log. Whoever calls it decides on transactions. */
 export type Executor = QueryExecutorProvider
@@ -160,19 +161,31 @@ export async function readDocumentChanges(
   }))
 }
 
-/** Numbers of changes that are in the log, by `documentId:hash`. */
-export async function readKnownSeqs(
+/** What the log says of changes that are in it, by `documentId:hash`. */
+export async function readKnown(
   db: Executor,
   workspaceId: string,
   known: readonly { documentId: string; hash: string }[],
-): Promise<Map<string, number>> {
+): Promise<Map<string, StoredRecord>> {
   if (known.length === 0) return new Map()
-  const { rows } = await sql<{ seq: string; document_id: string; hash: string }>`
-    select seq, document_id, encode(hash, 'hex') as hash from changes
+  const { rows } = await sql<{
+    seq: string
+    document_id: string
+    hash: string
+    author_id: string
+    received_at: Date
+    live: boolean
+  }>`
+    select seq, document_id, encode(hash, 'hex') as hash, author_id, received_at, live from changes
     where workspace_id = ${workspaceId}
       and document_id = any(${[...new Set(known.map(one => one.documentId))]}::uuid[])
       and hash = any(${known.map(one => Buffer.from(one.hash, 'hex'))}::bytea[])`.execute(db)
-  return new Map(rows.map(row => [`${row.document_id}:${row.hash}`, Number(row.seq)]))
+  return new Map(
+    rows.map(row => [
+      `${row.document_id}:${row.hash}`,
+      { seq: Number(row.seq), authorId: row.author_id, receivedAt: row.received_at, live: row.live },
+    ]),
+  )
 }
 
 /** The device to which each of these actors is bound. */

@@ -1,10 +1,10 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Refusal } from './admission/limits.ts'
 import { type Checked, Checker, keyOf, type Passed, type Position } from './check.ts'
-import { CommitQueue, Moved, placesOf } from './commit-queue.ts'
+import { CommitQueue, Moved, recordsOf } from './commit-queue.ts'
 import { OpenDocuments } from './open-documents.ts'
-import type { Appended, AppenderOptions, Commit, Push, Verdict } from './push.ts'
-import { type Executor, readCounter, readKnownSeqs } from './store.ts'
+import type { Appended, AppenderOptions, Commit, Push, StoredRecord, Verdict } from './push.ts'
+import { type Executor, readCounter, readKnown } from './store.ts'
 import { Usage } from './usage.ts'
 
 /** Changes of a document that are checked, tried and committed together at most. */
@@ -231,16 +231,16 @@ export class WorkspaceLane {
   }
 
   private async answer(db: Executor, { checked, commit }: Attempt): Promise<Verdict[][]> {
-    const seqs = commit ? placesOf(commit) : new Map<string, number>()
+    const records = commit ? recordsOf(commit) : new Map<string, StoredRecord>()
     const known = checked.outcomes.flat().filter(one => one.state === 'known')
-    for (const [key, seq] of await readKnownSeqs(
+    for (const [key, record] of await readKnown(
       db,
       this.workspaceId,
-      known.filter(one => !seqs.has(keyOf(one.documentId, one.hash))),
+      known.filter(one => !records.has(keyOf(one.documentId, one.hash))),
     ))
-      seqs.set(key, seq)
+      records.set(key, record)
     // Known to this process, and not in the log any more: another one took it out.
-    if (known.some(one => !seqs.has(keyOf(one.documentId, one.hash)))) {
+    if (known.some(one => !records.has(keyOf(one.documentId, one.hash)))) {
       this.queue.heard(await readCounter(db, this.workspaceId))
       throw new Moved()
     }
@@ -249,7 +249,7 @@ export class WorkspaceLane {
         (one): Verdict =>
           one.state === 'refused'
             ? { status: 'refused', hash: one.hash, ...one.refusal }
-            : { status: 'stored', hash: one.hash, seq: seqs.get(keyOf(one.documentId, one.hash))! },
+            : { status: 'stored', hash: one.hash, ...records.get(keyOf(one.documentId, one.hash))! },
       ),
     )
   }

@@ -67,9 +67,13 @@ describe('append', () => {
     const doc = note(actor())
     const push = device.push(id, [doc.first, doc.edit('a')])
     const one = appender()
-    expect(storedSeqs(await one.append(push))).toEqual([1, 2])
-    expect(storedSeqs(await one.append(push))).toEqual([1, 2])
-    expect(storedSeqs(await appender().append(push))).toEqual([1, 2])
+    const first = await one.append(push)
+    expect(storedSeqs(first)).toEqual([1, 2])
+    // Not live by now, and later; by this server, and by one that knows nothing yet.
+    const later = { ...push, live: !push.live }
+    expect((await one.append(later)).verdicts).toEqual(first.verdicts)
+    expect((await appender().append(later)).verdicts).toEqual(first.verdicts)
+    expect(first.verdicts[0]).toMatchObject({ authorId: push.userId, live: push.live })
     expect(storedSeqs(await one.append(device.push(id, [doc.edit('b'), doc.first])))).toEqual([3, 1])
     expect(await rows(device.workspaceId)).toHaveLength(3)
   })

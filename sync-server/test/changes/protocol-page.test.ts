@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { CBOR_SEQUENCE, decodeSequence, HEADER } from '@pluto-duck/crdt-model/protocol'
+import { CBOR_SEQUENCE, decodeSequence, encodeItem, HEADER } from '@pluto-duck/crdt-model/protocol'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type Person, TestServer } from '../server.ts'
 
@@ -44,8 +44,9 @@ it('[LOG1][LOG9][LOG10] answers the page’s exchange as the page says, and once
       body: Buffer.concat([example('appendHeader'), example('appendItem')]),
     })
     expect(appended.headers.get('content-type')).toContain(CBOR_SEQUENCE)
+    const [verdict] = decodeSequence(example('appendVerdict'))
     expect((await bytesOf(appended)).toString('hex')).toBe(
-      Buffer.concat([example('appendVerdict'), example('endItem', 1)]).toString('hex'),
+      Buffer.concat([encodeItem({ ...verdict, author_id: ann.id }), example('endItem', 1)]).toString('hex'),
     )
   }
   const read = decodeSequence(await bytesOf(await fetch(address('changes?after=0'), { headers: headers() })))

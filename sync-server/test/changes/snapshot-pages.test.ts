@@ -1,6 +1,7 @@
 import { zstdCompressSync } from 'node:zlib'
 import * as Automerge from '@automerge/automerge'
 import {
+  appendVerdict,
   decodeBundle,
   decodeSequence,
   encodeItem,
@@ -12,6 +13,7 @@ import {
   SequenceReader,
   type SnapshotItem,
   snapshotItem,
+  storedRun,
   unpacked,
 } from '@pluto-duck/crdt-model/protocol'
 import { sql } from 'kysely'
@@ -195,14 +197,22 @@ describe('packs', () => {
       of.map(one => ({ ...one, bytes: Buffer.from(one.bytes).toString('hex') }))
     expect(plain(back)).toEqual(plain(items))
 
-    const stored = (seq: number) => ({ status: 'stored', hash: 'a'.repeat(64), seq }) as const
+    const receivedAt = new Date(1_767_225_600_000)
+    const stored = (seq: number, live = true) =>
+      ({ status: 'stored', hash: 'a'.repeat(64), seq, authorId: 'u1', receivedAt, live }) as const
     const refused = { status: 'refused', hash: null, code: 'invalid', reason: '' } as const
-    expect(verdictItems([stored(4), stored(5), refused, stored(7), stored(6)], true)).toEqual([
-      { status: 'stored', index: 0, count: 2, seq: 4 },
+    const all = [stored(4), stored(5), refused, stored(7), stored(6), stored(7, false)]
+    const of = { status: 'stored', author_id: 'u1', received_at: receivedAt.getTime(), live: true }
+    const sent = verdictItems(all, true)
+    expect(sent).toEqual([
+      { ...of, index: 0, count: 2, seq: 4 },
       { ...refused, index: 2 },
-      { status: 'stored', index: 3, count: 1, seq: 7 },
-      { status: 'stored', index: 4, count: 1, seq: 6 },
+      { ...of, index: 3, count: 1, seq: 7 },
+      { ...of, index: 4, count: 1, seq: 6 },
+      { ...of, index: 5, count: 1, seq: 7, live: false },
     ])
+    for (const one of sent) if ('count' in one) storedRun.parse(one)
+    for (const one of verdictItems(all, false)) appendVerdict.parse(one)
   })
 
   it('[READ4] broken, nested, lying and huge packs are refused', () => {
