@@ -1,5 +1,5 @@
 import * as Automerge from '@automerge/automerge'
-import type { ErrorBody } from '@pluto-duck/crdt-model/errors'
+import { AppError, CODES, type ErrorBody } from '@pluto-duck/crdt-model/errors'
 import type { Bridge } from '@pluto-duck/engine/contract'
 import { fromBase64, toBase64 } from './base64.ts'
 
@@ -9,6 +9,9 @@ const RETRY_MS = 1000
 const BATCH = 500
 /** The host is not there, or is another one that does not know this window yet: what waits is sent when it does. */
 export const AWAY: ReadonlySet<string> = new Set(['host.unreachable', 'host.token'])
+
+/** Whether it can be over without anybody doing anything about the document. */
+export const passes = ({ code }: ErrorBody): boolean => AWAY.has(code) || CODES[code]?.retry === 'later'
 
 export interface ReplicaChange {
   readonly patches: readonly Automerge.Patch[]
@@ -20,15 +23,38 @@ export type AppendState =
   | { readonly state: 'storing'; readonly waiting: number }
   | { readonly state: 'failed'; readonly waiting: number; readonly error: ErrorBody }
 
+type Opened<D extends object> =
+  | {
+      readonly ok: true
+      readonly value: { readonly doc: Automerge.Doc<D>; readonly readOnlyReason: string | null }
+    }
+  | { readonly ok: false; readonly error: ErrorBody }
+
+async function openIn<D extends object>(bridge: Bridge, id: string): Promise<Opened<D>> {
+  const opened = await bridge.call('document.open', { document_id: id })
+  if (!opened.ok) return opened
+  const { bytes, actor, read_only, read_only_reason } = opened.value
+  try {
+    const doc = Automerge.load<D>(fromBase64(bytes), { actor })
+    return { ok: true, value: { doc, readOnlyReason: read_only ? (read_only_reason ?? '') : null } }
+  } catch (cause) {
+    const message = 'This window cannot read the document.'
+    return { ok: false, error: new AppError('document.corrupt', message, { cause }).toBody() }
+  }
+}
+
 /**
  * The UI's own replica of a document. A local change is visible at once and handed to the host in order; remote ones arrive
- * coalesced. When the host was away the replica opens the document again and keeps what the host had not stored yet.
+ * coalesced. When the host was away the replica opens the document again and keeps what the host had not stored yet; when that
+ * fails, `openError` says why until it succeeds.
  */
 export class Replica<D extends object> {
   readonly id: string
   doc: Automerge.Doc<D>
   readOnlyReason: string | null
   appendState: AppendState = { state: 'stored' }
+  /** Why the document could not be opened again: `doc` is what it was before, and takes no changes. Null while all is well. */
+  openError: ErrorBody | null = null
   private readonly bridge: Bridge
   private unsent: Uint8Array[] = []
   private sending: Promise<void> | null = null
@@ -36,6 +62,12 @@ export class Replica<D extends object> {
   private timer: ReturnType<typeof setTimeout> | null = null
   private readonly listeners = new Set<(change: ReplicaChange) => void>()
   private readonly appendListeners = new Set<(state: AppendState) => void>()
+  private readonly openListeners = new Set<(error: ErrorBody | null) => void>()
+  /** How often it was opened again: only the last answer counts. */
+  private reopened = 0
+  /** The host gave up what it had not stored, and so does the next opening. */
+  private reset = false
+  private retry: ReturnType<typeof setTimeout> | null = null
   private readonly stops: (() => void)[] = []
   private wasConnected = true
   private closed = false
@@ -50,10 +82,14 @@ export class Replica<D extends object> {
         if (event.document_id === id) this.arrive(event.changes.map(fromBase64))
       }),
       bridge.on('document.reset', event => {
-        if (event.document_id === id) void this.reopen(false)
+        if (event.document_id !== id) return
+        // What came before belongs to what was given up.
+        this.reset = true
+        this.arrived = []
+        void this.openAgain()
       }),
       bridge.onConnection(connected => {
-        if (connected && !this.wasConnected) void this.reopen(true)
+        if (connected && !this.wasConnected) void this.openAgain()
         this.wasConnected = connected
       }),
     )
@@ -63,11 +99,9 @@ export class Replica<D extends object> {
     bridge: Bridge,
     id: string,
   ): Promise<{ ok: true; value: Replica<D> } | { ok: false; error: ErrorBody }> {
-    const opened = await bridge.call('document.open', { document_id: id })
+    const opened = await openIn<D>(bridge, id)
     if (!opened.ok) return opened
-    const { bytes, actor, read_only, read_only_reason } = opened.value
-    const doc = Automerge.load<D>(fromBase64(bytes), { actor })
-    return { ok: true, value: new Replica<D>(bridge, id, doc, read_only ? (read_only_reason ?? '') : null) }
+    return { ok: true, value: new Replica<D>(bridge, id, opened.value.doc, opened.value.readOnlyReason) }
   }
 
   /** Hears about each change after it was applied, with `doc` being the new state. */
@@ -81,8 +115,16 @@ export class Replica<D extends object> {
     return () => this.appendListeners.delete(listener)
   }
 
+  /** Hears why the document could not be opened again, and null once it could. */
+  onOpen(listener: (error: ErrorBody | null) => void): () => void {
+    this.openListeners.add(listener)
+    return () => this.openListeners.delete(listener)
+  }
+
   /** Makes one local change. What `edit` throws reaches the caller, and then nothing is changed. */
   change(edit: (doc: Automerge.Doc<D>) => Automerge.Doc<D>, origin: unknown = 'local'): void {
+    if (this.openError && !AWAY.has(this.openError.code))
+      throw new AppError(this.openError.code, this.openError.message, { hint: this.openError.hint })
     const before = this.doc
     const after = edit(before)
     if (after === before) return
@@ -104,6 +146,7 @@ export class Replica<D extends object> {
     this.closed = true
     for (const stop of this.stops) stop()
     if (this.timer) clearTimeout(this.timer)
+    if (this.retry) clearTimeout(this.retry)
     void this.stored().then(() => Automerge.free(this.doc))
   }
 
@@ -124,27 +167,43 @@ export class Replica<D extends object> {
     this.doc = doc
     // An event was lost: what it held is in the host's document.
     if (Automerge.getMissingDeps(doc, []).length > 0) {
-      void this.reopen(true)
+      void this.openAgain()
       return
     }
     const patches = Automerge.diff(doc, before, Automerge.getHeads(doc))
     if (patches.length > 0) this.tell({ patches, origin: 'remote' })
   }
 
-  /** `keep`: what the host had not stored yet is applied on top and sent; a reset gives it up, as the host did. */
-  private async reopen(keep: boolean): Promise<void> {
-    const opened = await this.bridge.call('document.open', { document_id: this.id })
-    if (this.closed || !opened.ok) return
-    const { bytes, actor, read_only, read_only_reason } = opened.value
-    let doc = Automerge.load<D>(fromBase64(bytes), { actor })
-    if (keep && this.unsent.length > 0) doc = Automerge.applyChanges(doc, this.unsent)[0]
-    else if (!keep) this.unsent = []
+  /**
+   * Takes the document as the host has it. What the host had not stored yet is applied on top and sent; after a reset it is given up, as
+   * the host did. A failure that can pass by itself is tried again; any other one is when the host says something new of the document.
+   */
+  async openAgain(): Promise<void> {
+    const mine = ++this.reopened
+    if (this.retry) clearTimeout(this.retry)
+    this.retry = null
+    const opened = await openIn<D>(this.bridge, this.id)
+    if (this.closed || mine !== this.reopened) {
+      if (opened.ok) Automerge.free(opened.value.doc)
+      return
+    }
+    if (!opened.ok) {
+      if (passes(opened.error)) this.retry = setTimeout(() => void this.openAgain(), RETRY_MS)
+      this.setOpenError(opened.error)
+      return
+    }
+    if (this.reset) this.unsent = []
+    this.reset = false
+    let { doc } = opened.value
+    if (this.unsent.length > 0) doc = Automerge.applyChanges(doc, this.unsent)[0]
     const old = this.doc
     this.doc = doc
-    this.arrived = []
-    this.readOnlyReason = read_only ? (read_only_reason ?? '') : null
+    this.readOnlyReason = opened.value.readOnlyReason
+    this.setOpenError(null)
     this.tell({ patches: [], origin: 'reopened' })
     Automerge.free(old)
+    // What came while the host answered may be newer than its answer.
+    this.applyArrived()
     if (this.unsent.length > 0) this.send()
     else this.setAppendState({ state: 'stored' })
   }
@@ -180,6 +239,12 @@ export class Replica<D extends object> {
   private setAppendState(state: AppendState): void {
     this.appendState = state
     for (const listener of this.appendListeners) listener(state)
+  }
+
+  private setOpenError(error: ErrorBody | null): void {
+    if (error === null && this.openError === null) return
+    this.openError = error
+    for (const listener of this.openListeners) listener(error)
   }
 
   private tell(change: ReplicaChange): void {

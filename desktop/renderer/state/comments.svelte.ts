@@ -57,7 +57,9 @@ export class CommentsState {
     this.open = open
   }
 
+  /** Opens the comments, or tries again what failed: `error` says whether it did. */
   start(): Promise<void> {
+    if (this.replica?.openError) return this.replica.openAgain()
     this.starting ??= this.load()
     return this.starting
   }
@@ -166,12 +168,16 @@ export class CommentsState {
       replica.close()
       return
     }
+    this.error = null
     this.replica = replica
     const show = (): void => {
       this.threads = readComments(replica.doc).threads
       void this.readAuthors()
     }
     replica.onChange(show)
+    replica.onOpen(error => {
+      this.error = error && !AWAY.has(error.code) ? error : null
+    })
     replica.onAppend(state => {
       if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
     })

@@ -63,6 +63,7 @@ export class OpenPipeline {
   private logTimer: ReturnType<typeof setTimeout> | null = null
   private readonly logNext = new Map<string, number>()
   private compiling = false
+  private opening = false
   private closed = false
 
   constructor(app: App, id: string) {
@@ -77,11 +78,12 @@ export class OpenPipeline {
       bridge.on('run.log', ({ run_id }) => {
         if (this.logs[run_id]) this.readLogSoon(run_id)
       }),
-      // What could not be read is there again.
+      // What could not be read is there again. A replica that is open looks by itself.
       bridge.on('document.reset', event => {
-        if (event.document_id !== id || this.error === null) return
-        this.error = null
-        void this.start()
+        if (event.document_id === id && this.replica === null) void this.start()
+      }),
+      bridge.onConnection(connected => {
+        if (connected && this.error !== null && this.replica === null) void this.start()
       }),
       bridge.on('pipelines.changed', event => {
         if (event.pipeline_id === null || event.pipeline_id === id) {
@@ -111,16 +113,19 @@ export class OpenPipeline {
     return this.steps.find(step => step.id === id) ?? null
   }
 
+  /** Opens the document, or tries again what failed: `error` says whether it did. */
   async start(): Promise<void> {
+    if (this.replica) return await this.replica.openAgain()
+    if (this.opening || this.closed) return
+    this.opening = true
     const opened = await Replica.open<PipelineDoc>(this.app.bridge, this.id)
-    if (!opened.ok) {
-      this.error = opened.error
-      return
-    }
+    this.opening = false
     if (this.closed) {
-      opened.value.close()
+      if (opened.ok) opened.value.close()
       return
     }
+    this.error = opened.ok ? null : opened.error
+    if (!opened.ok) return
     const replica = opened.value
     this.readOnlyReason = replica.readOnlyReason
     this.definition = pipelineFromDoc(replica.doc)
@@ -135,6 +140,10 @@ export class OpenPipeline {
       replica.onAppend(state => {
         if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
         this.append = state
+      }),
+      replica.onOpen(error => {
+        // Of a host that is away the whole window says so, and what is typed meanwhile is kept.
+        this.error = error && !AWAY.has(error.code) ? error : null
       }),
     )
     this.compileSoon(0)
