@@ -36,6 +36,7 @@ export {
   commentsChangeVerdict,
 } from './comments/verdict.ts'
 export { contentOf } from './content/content.ts'
+export { type ChangeHeader, readChangeHeader } from './content/header.ts'
 export {
   type DefinitionDiff,
   diffDefinitions,

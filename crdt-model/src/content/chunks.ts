@@ -1,12 +1,12 @@
 import { toHex } from '../protocol/hex.ts'
 import { ByteReader, Unreadable } from './columns.ts'
 
-const MAGIC = [0x85, 0x6f, 0x4a, 0x83] as const
+export const MAGIC = [0x85, 0x6f, 0x4a, 0x83] as const
 const DOCUMENT = 0
 const CHANGE = 1
 const DEFLATED_CHANGE = 2
 const HASH_BYTES = 32
-const DEFLATED_COLUMN = 8
+export const DEFLATED_COLUMN = 8
 /** What a deflated piece may become. */
 const MAX_INFLATED = 64 * 1024 * 1024
 

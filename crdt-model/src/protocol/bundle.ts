@@ -106,10 +106,12 @@ export function decodeBundle(
 
   const out: { bytes: Uint8Array<ArrayBuffer>; hash: string }[] = []
   const raw: Uint8Array[] = []
+  const body = new Writer()
+  const parts: Uint8Array[] = []
   const seqs = new Map<number, number>()
   let [lastStart, lastTime, total] = [0, 0, 0]
   for (let i = 0; i < count; i++) {
-    const body = new Writer()
+    body.clear()
     const depCount = deps.uleb()
     body.uleb(depCount)
     for (let d = 0; d < depCount; d++) {
@@ -142,7 +144,7 @@ export function decodeBundle(
     }
     const columnCount = shapes.uleb()
     body.uleb(columnCount)
-    const parts: Uint8Array[] = []
+    parts.length = 0
     for (let c = 0; c < columnCount; c++) {
       const spec = shapes.uleb()
       const size = shapes.uleb()
@@ -157,16 +159,10 @@ export function decodeBundle(
     total += body.length
     if (total > limits.bytes) throw tooLarge()
 
-    const content = new Writer()
-    content.byte(CHANGE)
-    content.uleb(body.length)
-    content.bytes(body.view())
-    const hash = sha(content.view())
-    raw.push(hash)
-    const change = new Uint8Array(8 + content.length)
-    change.set(MAGIC)
+    const change = chunkOf(body.view())
+    const hash = sha(change.subarray(8))
     change.set(hash.subarray(0, 4), 4)
-    change.set(content.view(), 8)
+    raw.push(hash)
     out.push({ bytes: change, hash: toHex(hash) })
   }
   const streams = [
@@ -185,6 +181,20 @@ export function decodeBundle(
   ]
   if (streams.some(one => !one.done)) throw broken()
   return out
+}
+
+/** A change's chunk with this body; its checksum is left for when the hash is known. */
+function chunkOf(body: Uint8Array): Uint8Array<ArrayBuffer> {
+  let head = 10
+  for (let rest = body.length; rest >= 128; rest = Math.floor(rest / 128)) head++
+  const chunk = new Uint8Array(head + body.length)
+  chunk.set(MAGIC)
+  chunk[8] = CHANGE
+  let [at, rest] = [9, body.length]
+  for (; rest >= 128; rest = Math.floor(rest / 128)) chunk[at++] = (rest % 128) + 128
+  chunk[at] = rest
+  chunk.set(body, head)
+  return chunk
 }
 
 function parseChange({ bytes, hash }: BundledChange): Parsed {
@@ -228,9 +238,12 @@ function writeBundle(changes: readonly Parsed[], hashesOf: readonly string[]): U
     ]
   const data = new Map<number, Writer>()
   const places = new Map<string, number>()
+  let last: { readonly actor: Uint8Array; readonly place: number } | null = null
   const placeOf = (actor: Uint8Array): number => {
+    if (last && equal(last.actor, actor)) return last.place
     const key = toHex(actor)
     const known = places.get(key)
+    last = { actor, place: known ?? places.size }
     if (known !== undefined) return known
     places.set(key, places.size)
     actorStream.uleb(actor.length)
@@ -303,6 +316,9 @@ function writeBundle(changes: readonly Parsed[], hashesOf: readonly string[]): U
 
 const broken = (): AppError => new AppError('request.invalid', 'The bytes are no bundle of changes.')
 const tooLarge = (): AppError => new AppError('request.too_large', 'A bundle has more than it may have.')
+
+const equal = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, i) => byte === b[i])
 
 /**
  * Reads within its bytes; anything beyond is a broken bundle. Numbers are whole, within 2^53 and in their shortest form: so what is
@@ -379,6 +395,11 @@ class Writer {
 
   view(): Uint8Array {
     return this.#bytes.subarray(0, this.length)
+  }
+
+  /** Views on it hold what is written next. */
+  clear(): void {
+    this.length = 0
   }
 
   byte(byte: number): void {

@@ -1,7 +1,7 @@
 import * as Automerge from '@automerge/automerge'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { contentOf, createPipeline, pipelineFromDoc } from '../../src/index.ts'
+import { contentOf, createPipeline, pipelineFromDoc, readChangeHeader } from '../../src/index.ts'
 import { anyDefinition } from '../../src/testing/index.ts'
 
 type Doc = Automerge.Doc<Record<string, unknown>>
@@ -197,6 +197,25 @@ describe('content out of the bytes', () => {
     })
     const bytes = joined([Automerge.save(base), ...Automerge.getChanges(base, whole)])
     expect(await contentOf(bytes)).toEqual(plain(whole))
+  })
+
+  it('[CONT4] the header of a change says what decoding it says, or null', () => {
+    fc.assert(
+      fc.property(anyHistory, history => {
+        for (const bytes of Automerge.getAllChanges(play(history).whole)) {
+          const { deps, actor, seq, startOp, ops } = Automerge.decodeChange(bytes)
+          const header = readChangeHeader(bytes, 10_000)
+          const marks = ops.some(op => String(op.action).startsWith('mark'))
+          if (marks || bytes[8] === 2) expect(header).toBeNull()
+          else expect(header).toEqual({ deps, actor, seq, startOp, operations: ops.length })
+          if (ops.length > 1) expect(readChangeHeader(bytes, ops.length - 1)).toBeNull()
+        }
+      }),
+      { numRuns: 40 },
+    )
+    const bytes = Automerge.getAllChanges(fresh())[0]!
+    for (let length = 0; length < bytes.length; length++)
+      expect(readChangeHeader(bytes.subarray(0, length), 100)).toBeNull()
   })
 
   it('[CONT3] what is not read here is null', async () => {

@@ -3,7 +3,7 @@ import { splitChanges } from '@pluto-duck/crdt-model'
 import { toAppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import type { Statements } from '../state/index.ts'
-import { decodeLocal, type StoredChange } from './admit.ts'
+import { Checked, decodeLocal, readTried, type StoredChange } from './admit.ts'
 import { type DocumentStore, type Rows, sameHeads } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
 import { buildDraft, extraChanges, ownChanges, topUp } from './forks.ts'
@@ -128,12 +128,7 @@ export class TakeIn {
     const topped = !sameHeads(before, A.getHeads(entry.doc))
     let fresh: StoredChange[]
     try {
-      // Most of what the server tells of after a push came from here.
-      const unknown = items.filter(item => !A.hasHeads(entry.doc, [item.hash]))
-      fresh = decodeLocal(
-        entry.doc,
-        unknown.map(item => item.bytes),
-      )
+      fresh = decodeLocal(entry.doc, bytes, new Checked(entry.doc), readTried)
     } catch (error) {
       // What was merged from the base belongs to changes that did not come.
       if (topped) this.#store.forget(entry)

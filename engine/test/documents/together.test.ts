@@ -72,7 +72,7 @@ describe('what comes together', () => {
     })
     forget()
     const answers = await Promise.all(changes.map(change => documents.append(documentId, [change], 'view')))
-    expect(calls()).toEqual({ applied: 1, asked: 1 })
+    expect(calls()).toEqual({ applied: 1, asked: 0 })
     expect(answers.at(-1)?.heads).toEqual(documents.info(documentId).heads)
     expect(told).toEqual(changes)
     const hashes = changes.map(change => A.decodeChange(change).hash)
@@ -88,8 +88,29 @@ describe('what comes together', () => {
     forget()
     const { diverged } = await documents.applyRemote(workspaceId, logged(other), EDITS)
     expect(diverged).toEqual([])
-    expect(calls()).toEqual({ applied: 1, asked: 1 })
+    expect(calls()).toEqual({ applied: 1, asked: 0 })
     expect(documents.info(documentId).heads).toHaveLength(2)
+  })
+
+  it('[HOSTDOC3] one actor’s number with two contents is refused, by itself and among others, from a view and from the server', async () => {
+    const { bytes } = await documents.open(documentId)
+    const actor = newId().replaceAll('-', '')
+    const says = (at: Uint8Array, text: string): [change: Uint8Array, doc: Uint8Array] => {
+      const doc = editPipeline(A.load<PipelineDoc>(at, { actor }), 'type', d => setDescription(d, text))
+      return [A.getLastLocalChange(doc) as Uint8Array, A.save(doc)]
+    }
+    const [first, then] = says(bytes, 'one')
+    const [second] = says(then, 'two')
+    const [other] = says(then, 'another two')
+    const [beside] = says(bytes, 'something else')
+    await documents.append(documentId, [first, second], 'view')
+    for (const changes of [[beside], [other], [first, second, other]])
+      await expect(documents.append(documentId, changes, 'copy')).rejects.toMatchObject({
+        code: 'change.invalid',
+      })
+    const { diverged } = await documents.applyRemote(workspaceId, logged([beside]), 1)
+    expect(diverged).toEqual([documentId])
+    expect(await documents.read(documentId, one => String(one.description))).toBe('two')
   })
 
   it('[HOSTDOC21] one that does not fit is refused alone', async () => {

@@ -18,7 +18,7 @@ export interface SnapshotOptions {
   readonly onError: (error: unknown) => void
 }
 
-/** A document that grew by so many times what makes it due is compacted although somebody types. */
+/** A document that was due for so many times `quietMs` is compacted although somebody types. */
 const NO_REST = 20
 
 /** Compacts documents in the background, one at a time, and proves each before it is kept. */
@@ -26,7 +26,7 @@ export class Snapshots {
   private readonly options: Required<SnapshotOptions>
   private readonly grown = new Map<string, { changes: number; bytes: number }>()
   private readonly due = new Map<string, { workspaceId: string; documentId: string }>()
-  private readonly resting = new Map<string, NodeJS.Timeout>()
+  private readonly resting = new Map<string, { readonly timer: NodeJS.Timeout; readonly since: number }>()
   private running: Promise<void> | null = null
   private closed = false
 
@@ -36,26 +36,32 @@ export class Snapshots {
 
   /** Counts what was committed. */
   note(commit: Commit): void {
+    const { afterChanges, afterBytes, quietMs } = this.options
+    const touched = new Set<string>()
     for (const { document, bytes } of commit.changes) {
       const grown = this.grown.get(document.id) ?? { changes: 0, bytes: 0 }
       grown.changes++
       grown.bytes += bytes.length
       this.grown.set(document.id, grown)
-      const { afterChanges, afterBytes, quietMs } = this.options
-      const times = Math.max(grown.changes / afterChanges, grown.bytes / afterBytes)
-      if (times >= 1 && quietMs > 0 && times < NO_REST) this.rest(commit.workspaceId, document.id)
-      else if (times >= 1) this.request(commit.workspaceId, document.id)
+      touched.add(document.id)
+    }
+    for (const documentId of touched) {
+      const { changes, bytes } = this.grown.get(documentId)!
+      if (changes < afterChanges && bytes < afterBytes) continue
+      if (quietMs > 0) this.rest(commit.workspaceId, documentId)
+      else this.request(commit.workspaceId, documentId)
     }
   }
 
   private rest(workspaceId: string, documentId: string): void {
     if (this.closed) return
+    const { quietMs } = this.options
+    const now = performance.now()
     const resting = this.resting.get(documentId)
-    if (resting) resting.refresh()
-    else {
-      const timer = setTimeout(() => this.request(workspaceId, documentId), this.options.quietMs)
-      this.resting.set(documentId, timer.unref())
-    }
+    if (!resting) {
+      const timer = setTimeout(() => this.request(workspaceId, documentId), quietMs).unref()
+      this.resting.set(documentId, { timer, since: now })
+    } else if (now - resting.since < NO_REST * quietMs) resting.timer.refresh()
   }
 
   /** The document's log holds what could not have been admitted: read-only from now on, and mended in its turn. */
@@ -76,7 +82,7 @@ export class Snapshots {
   request(workspaceId: string, documentId: string): void {
     if (this.closed) return
     this.grown.delete(documentId)
-    clearTimeout(this.resting.get(documentId))
+    clearTimeout(this.resting.get(documentId)?.timer)
     this.resting.delete(documentId)
     this.due.set(documentId, { workspaceId, documentId })
     this.running ??= this.run()
@@ -89,7 +95,7 @@ export class Snapshots {
 
   async close(): Promise<void> {
     this.closed = true
-    for (const timer of this.resting.values()) clearTimeout(timer)
+    for (const { timer } of this.resting.values()) clearTimeout(timer)
     this.due.clear()
     await this.idle()
   }
