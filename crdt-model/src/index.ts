@@ -35,7 +35,7 @@ export {
   type CommentsVerdictInput,
   commentsChangeVerdict,
 } from './comments/verdict.ts'
-export { contentOf } from './content/content.ts'
+export { contentOf, rootOf } from './content/content.ts'
 export { type ChangeHeader, readChangeHeader } from './content/header.ts'
 export {
   type DefinitionDiff,

@@ -5,6 +5,7 @@ import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as Automerge from '@automerge/automerge'
+import { contentOf } from '@pluto-duck/crdt-model'
 import { systemClock } from '../src/clock.ts'
 import { Documents } from '../src/documents/index.ts'
 import { Settings, State, Workspaces } from '../src/state/index.ts'
@@ -116,9 +117,11 @@ async function openText({ account, documentId }: { account: Account; documentId:
   const storedMs = performance.now() - started
   const bytes = socketBytes()
   const opened = await device.documents.open(documentId)
+  const content = await contentOf(opened.bytes)
+  const readableMs = performance.now() - started
   const view = Automerge.load<{ text: string }>(opened.bytes, { actor: opened.actor })
   const shown = view.text
-  const readableMs = performance.now() - started
+  if (content?.text !== shown) throw new Error('what is shown first is another text')
   const edited = Automerge.change(view, draft => Automerge.splice(draft, ['text'], 0, 0, 'x'))
   const editableMs = performance.now() - started
   const read = await device.documents.read(documentId, doc => (doc as unknown as { text: string }).text)

@@ -95,6 +95,13 @@ export function countRows(column: Uint8Array | undefined, limit: number): number
   return rows
 }
 
+/** How many rows a column begins with in which it has no value; all of them where there is no column. */
+export function countAbsent(column: Uint8Array | undefined): number {
+  if (!column) return Number.POSITIVE_INFINITY
+  const reader = new ByteReader(column)
+  return reader.done ? Number.POSITIVE_INFINITY : reader.sleb() === 0 ? reader.uleb() : 0
+}
+
 /** Numbers that fit 31 bits; -1 where there is none. */
 export function numbers(column: Uint8Array | undefined, rows: number): Int32Array {
   const out = new Int32Array(rows)

@@ -33,9 +33,16 @@ interface Obj {
  * `bytes`: a document chunk and the changes behind it, as the host hands them to a view. Null for what is not read here (no document
  * chunk, too many changes behind it, counters, anything broken): then loading tells.
  */
-export async function contentOf(bytes: Uint8Array): Promise<Record<string, unknown> | null> {
+export const contentOf = (bytes: Uint8Array): Promise<Record<string, unknown> | null> =>
+  unlessUnreadable(async () => new Content(rowsOf(await readChunks(bytes))).read())
+
+/** The values at the root of a document that are no objects, such as its schema version: `contentOf` without the rest. */
+export const rootOf = (bytes: Uint8Array): Promise<Record<string, unknown> | null> =>
+  unlessUnreadable(async () => new Content(rowsOf(await readChunks(bytes), { rootOnly: true })).readRoot())
+
+async function unlessUnreadable<T>(read: () => Promise<T>): Promise<T | null> {
   try {
-    return new Content(rowsOf(await readChunks(bytes))).read()
+    return await read()
   } catch (error) {
     if (error instanceof Unreadable) return null
     throw error
@@ -48,6 +55,8 @@ class Content {
   readonly #root: Obj = { kind: 'map', head: -1, last: -1, size: 0 }
   /** The row behind each in its object, -1 for none: changes come in between. */
   readonly #next: Int32Array
+  /** Rows by their ids; filled when changes come behind the document. */
+  readonly #index = new Map<number, number>()
 
   constructor(rows: Rows) {
     if (rows.actors.length > ACTORS) throw new Unreadable('there are too many actors')
@@ -57,8 +66,19 @@ class Content {
 
   read(): Record<string, unknown> {
     this.#takeDocument()
+    this.#indexDocument()
     for (let row = this.#rows.later; row < this.#rows.count; row++) this.#takeLater(row)
     return this.#map(this.#root, 0)
+  }
+
+  /** Of a document of which only the root's rows are here. */
+  readRoot(): Record<string, unknown> {
+    const { later, count, objectCounter } = this.#rows
+    this.#takeDocument()
+    this.#indexDocument()
+    for (let row = later; row < count; row++) if (objectCounter[row]! < 0) this.#takeLater(row)
+    const shown = [...this.#shown(this.#root)].filter(([, row]) => this.#rows.action[row] === ACTION.set)
+    return Object.fromEntries(shown.map(([name, row]) => [name, this.#scalar(row)]))
   }
 
   /** The document's rows stand object by object, and elements in their order with what was set in them behind them. */
@@ -77,18 +97,25 @@ class Content {
     }
   }
 
+  #indexDocument(): void {
+    const { later, count, idCounter, idActor } = this.#rows
+    if (later === count) return
+    for (let row = 0; row < later; row++) this.#index.set(idCounter[row]! * ACTORS + idActor[row]!, row)
+  }
+
   /** An operation of a change behind the document. */
   #takeLater(row: number): void {
     const { action, gone, preds, later, idCounter, idActor, insert } = this.#rows
     const object = this.#object(row)
     // Unsent changes stay behind a snapshot that may have them already.
-    if (this.#find(object, idCounter[row]!, idActor[row]!) >= 0) return
+    if (this.#find(idCounter[row]!, idActor[row]!) >= 0) return
     for (const [counter, actor] of preds[row - later]!) {
-      const replaced = this.#find(object, counter, actor)
+      const replaced = this.#find(counter, actor)
       if (replaced < 0) throw new Unreadable('something is replaced that is not there')
       gone[replaced] = 1
     }
     if (action[row] === ACTION.delete) return
+    this.#index.set(idCounter[row]! * ACTORS + idActor[row]!, row)
     if (action[row] !== ACTION.set) this.#assertKnown(row)
     if (object.kind === 'map') this.#append(object, row)
     else this.#insertBehind(object, this.#place(object, row, insert[row] === 1), row)
@@ -100,7 +127,7 @@ class Content {
     const counter = elementCounter[row - later]!
     let at = -1
     if (counter > 0) {
-      at = this.#find(object, counter, elementActor[row - later]!)
+      at = this.#find(counter, elementActor[row - later]!)
       if (at < 0) throw new Unreadable('an element is named that is not there')
     }
     if (!inserts) return at
@@ -130,12 +157,9 @@ class Content {
     else this.#next[at] = row
   }
 
-  /** The row in an object with this id, -1 for none. */
-  #find(object: Obj, counter: number, actor: number): number {
-    const { idCounter, idActor } = this.#rows
-    for (let row = object.head; row >= 0; row = this.#next[row]!)
-      if (idCounter[row] === counter && idActor[row] === actor) return row
-    return -1
+  /** The row with this id, -1 for none. */
+  #find(counter: number, actor: number): number {
+    return this.#index.get(counter * ACTORS + actor) ?? -1
   }
 
   #object(row: number): Obj {
@@ -168,17 +192,23 @@ class Content {
   }
 
   #map(object: Obj, depth: number): Record<string, unknown> {
+    const out: Record<string, unknown> = {}
+    for (const [name, row] of this.#shown(object)) out[name] = this.#value(row, depth)
+    return out
+  }
+
+  /** The row that shows under each key of a map that has one. */
+  #shown(object: Obj): Map<string, number> {
     const { key } = this.#rows
     const shown = new Map<string, number>()
     for (let row = object.head; row >= 0; row = this.#next[row]!) {
       const name = key[row]
       if (name === null || name === undefined || name === '__proto__')
         throw new Unreadable('a key is missing')
-      shown.set(name, this.#winner(shown.get(name) ?? -1, row))
+      const winner = this.#winner(shown.get(name) ?? -1, row)
+      if (winner >= 0) shown.set(name, winner)
     }
-    const out: Record<string, unknown> = {}
-    for (const [name, row] of shown) if (row >= 0) out[name] = this.#value(row, depth)
-    return out
+    return shown
   }
 
   /** The row that shows of each element. */

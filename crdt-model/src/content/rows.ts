@@ -1,5 +1,14 @@
 import { type Chunk, COLUMN } from './chunks.ts'
-import { booleans, countRows, differences, numbers, some, strings, Unreadable } from './columns.ts'
+import {
+  booleans,
+  countAbsent,
+  countRows,
+  differences,
+  numbers,
+  some,
+  strings,
+  Unreadable,
+} from './columns.ts'
 
 /** Operations of a document that are read: a person types for months before there are as many. */
 const MAX_ROWS = 2_000_000
@@ -34,12 +43,13 @@ export interface Rows {
   readonly preds: readonly (readonly (readonly [counter: number, actor: number])[])[]
 }
 
-/** The operations of a document chunk and of the changes behind it. */
-export function rowsOf(chunks: readonly Chunk[]): Rows {
+/** The operations of a document chunk and of the changes behind it. `rootOnly`: of the document those of its root, which come first. */
+export function rowsOf(chunks: readonly Chunk[], { rootOnly = false } = {}): Rows {
   const [document, ...changes] = chunks
   if (document?.startOp !== null || changes.some(change => change.startOp === null))
     throw new Unreadable('it is no document with changes behind it')
-  const later = countRows(document.columns.get(COLUMN.action), mostRows(document))
+  const all = countRows(document.columns.get(COLUMN.action), mostRows(document))
+  const later = rootOnly ? Math.min(all, countAbsent(document.columns.get(COLUMN.objectCounter))) : all
   const sizes = changes.map(change => countRows(change.columns.get(COLUMN.action), MAX_LATER))
   const added = sizes.reduce((sum, size) => sum + size, 0)
   if (added > MAX_LATER) throw new Unreadable('there are too many changes behind the document')
@@ -50,9 +60,8 @@ export function rowsOf(chunks: readonly Chunk[]): Rows {
     ...changes.map((change, i) => partOf(change, sizes[i]!, localActors(change, actors, placeOf))),
   ]
   const [only] = parts as [Part]
-  const all = changes.length === 0 ? only : joined(parts)
   return {
-    ...all,
+    ...(changes.length === 0 ? only : joined(parts)),
     count: later + added,
     later,
     actors,

@@ -1,7 +1,7 @@
 import * as Automerge from '@automerge/automerge'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { contentOf, createPipeline, pipelineFromDoc, readChangeHeader } from '../../src/index.ts'
+import { contentOf, createPipeline, pipelineFromDoc, readChangeHeader, rootOf } from '../../src/index.ts'
 import { anyDefinition } from '../../src/testing/index.ts'
 
 type Doc = Automerge.Doc<Record<string, unknown>>
@@ -137,6 +137,13 @@ function play(history: readonly { mine: Deed[]; theirs: Deed[]; meet: boolean }[
   return { docs, whole: Automerge.merge(mine, theirs) }
 }
 
+/** A map, a list or a text: texts are strings in JavaScript, and what is one value an immutable one. */
+const isObject = (value: unknown): boolean =>
+  typeof value === 'string' ||
+  (typeof value === 'object' &&
+    value !== null &&
+    !(value instanceof Date || value instanceof Uint8Array || Automerge.isImmutableString(value)))
+
 const plain = (doc: Doc): unknown => ({ ...Automerge.toJS(doc) })
 const uncompressed = (doc: Doc): Uint8Array => Automerge.getBackend(doc).saveNoCompress()
 const joined = (parts: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts))
@@ -148,6 +155,20 @@ describe('content out of the bytes', () => {
         const { whole } = play(history)
         for (const bytes of [Automerge.save(whole), uncompressed(whole)])
           expect(await contentOf(bytes)).toEqual(plain(Automerge.load(bytes)))
+      }),
+      { numRuns: 40 },
+    )
+  })
+
+  it('[CONT4] what stands at the root can be read alone', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyHistory, fc.nat(6), async (history, at) => {
+        const { docs, whole } = play(history)
+        const base = docs[at % docs.length]!
+        const bytes = joined([Automerge.save(base), ...Automerge.getChanges(base, whole)])
+        const loaded = Automerge.load<Record<string, unknown>>(bytes)
+        const scalars = Object.entries(loaded).filter(([, value]) => !isObject(value))
+        expect(await rootOf(bytes)).toEqual(Object.fromEntries(scalars))
       }),
       { numRuns: 40 },
     )
@@ -242,6 +263,7 @@ describe('content out of the bytes', () => {
           const broken = bytes.slice(0, cut ?? bytes.length)
           for (const [at, byte] of places) if (at < broken.length) broken[at] = byte
           await contentOf(broken)
+          await rootOf(broken)
         },
       ),
       { numRuns: 3_000 },

@@ -1,4 +1,5 @@
 import * as Automerge from '@automerge/automerge'
+import { contentOf } from '@pluto-duck/crdt-model'
 import { AppError, CODES, type ErrorBody } from '@pluto-duck/crdt-model/errors'
 import type { Bridge } from '@pluto-duck/engine/contract'
 import { fromBase64, toBase64 } from './base64.ts'
@@ -6,6 +7,8 @@ import { fromBase64, toBase64 } from './base64.ts'
 /** Remote changes wait this long for company: applying many at once costs as much as applying one (milliseconds). */
 const COALESCE_MS = 60
 const RETRY_MS = 1000
+/** A shorter document is loaded before anybody would see that it was read first. */
+const READ_FIRST_BYTES = 16 * 1024
 const BATCH = 500
 /** The host is not there, or is another one that does not know this window yet: what waits is sent when it does. */
 export const AWAY: ReadonlySet<string> = new Set(['host.unreachable', 'host.token'])
@@ -30,12 +33,24 @@ type Opened<D extends object> =
     }
   | { readonly ok: false; readonly error: ErrorBody }
 
-async function openIn<D extends object>(bridge: Bridge, id: string): Promise<Opened<D>> {
+/** What somebody is shown of a long document before it is loaded; loading waits until it has settled. */
+export type ReadFirst<D extends object> = (content: D) => Promise<void>
+
+async function openIn<D extends object>(
+  bridge: Bridge,
+  id: string,
+  readFirst?: ReadFirst<D>,
+): Promise<Opened<D>> {
   const opened = await bridge.call('document.open', { document_id: id })
   if (!opened.ok) return opened
-  const { bytes, actor, read_only, read_only_reason } = opened.value
+  const { actor, read_only, read_only_reason } = opened.value
+  const bytes = fromBase64(opened.value.bytes)
+  if (readFirst && bytes.length >= READ_FIRST_BYTES) {
+    const content = await contentOf(bytes)
+    if (content) await readFirst(content as D)
+  }
   try {
-    const doc = Automerge.load<D>(fromBase64(bytes), { actor })
+    const doc = Automerge.load<D>(bytes, { actor })
     return { ok: true, value: { doc, readOnlyReason: read_only ? (read_only_reason ?? '') : null } }
   } catch (cause) {
     const message = 'This window cannot read the document.'
@@ -95,13 +110,35 @@ export class Replica<D extends object> {
     )
   }
 
+  /**
+   * Opens a document. `readFirst` is handed what a long one holds, out of its bytes, as loading is dozens of times slower; it is not
+   * called for a short one, or one that cannot be read so.
+   */
   static async open<D extends object>(
     bridge: Bridge,
     id: string,
+    readFirst?: ReadFirst<D>,
   ): Promise<{ ok: true; value: Replica<D> } | { ok: false; error: ErrorBody }> {
-    const opened = await openIn<D>(bridge, id)
+    // What comes while the host answers and while it is read first.
+    let arrived: Uint8Array[] = []
+    let reset = false
+    const stops = [
+      bridge.on('document.changes', event => {
+        if (event.document_id === id) arrived.push(...event.changes.map(fromBase64))
+      }),
+      bridge.on('document.reset', event => {
+        if (event.document_id !== id) return
+        reset = true
+        arrived = []
+      }),
+    ]
+    const opened = await openIn(bridge, id, readFirst)
+    for (const stop of stops) stop()
     if (!opened.ok) return opened
-    return { ok: true, value: new Replica<D>(bridge, id, opened.value.doc, opened.value.readOnlyReason) }
+    const replica = new Replica<D>(bridge, id, opened.value.doc, opened.value.readOnlyReason)
+    if (arrived.length > 0) replica.arrive(arrived)
+    if (reset) void replica.openAgain()
+    return { ok: true, value: replica }
   }
 
   /** Hears about each change after it was applied, with `doc` being the new state. */

@@ -6,7 +6,7 @@ import type { BoundText } from './text-binding.ts'
 export function stepSql(open: OpenPipeline, stepId: string): BoundText {
   return {
     path: ['steps', stepId, 'sql'],
-    read: () => String(open.replica?.doc.steps[stepId]?.sql ?? ''),
+    read: () => String(open.doc?.steps[stepId]?.sql ?? ''),
     splice: splices =>
       open.edit(
         'edit sql',
@@ -23,7 +23,7 @@ export function stepSql(open: OpenPipeline, stepId: string): BoundText {
 export function reportText(open: OpenPipeline): BoundText {
   return {
     path: ['report'],
-    read: () => String(open.replica?.doc.report ?? ''),
+    read: () => String(open.doc?.report ?? ''),
     splice: splices =>
       open.edit(
         'edit report',
@@ -37,8 +37,7 @@ export function reportText(open: OpenPipeline): BoundText {
 }
 
 function fromOutside(open: OpenPipeline, listener: Parameters<BoundText['onChange']>[0]): () => void {
-  const stop = open.replica?.onChange(({ patches, origin }) => {
+  return open.onChange(({ patches, origin }) => {
     if (origin !== 'editor') listener(patches)
   })
-  return () => stop?.()
 }

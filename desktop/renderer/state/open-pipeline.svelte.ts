@@ -9,8 +9,9 @@ import {
 } from '@pluto-duck/crdt-model'
 import { AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
 import type { ContractMark, ContractProblem, LogLine, OutputOf, RunView } from '@pluto-duck/engine/contract'
+import { tick } from 'svelte'
 import { v7 } from 'uuid'
-import { type AppendState, AWAY, Replica } from '../documents/replica.ts'
+import { type AppendState, AWAY, Replica, type ReplicaChange } from '../documents/replica.ts'
 import { t } from '../words/index.ts'
 import type { App } from './app.svelte.ts'
 import { CommentsState } from './comments.svelte.ts'
@@ -39,6 +40,8 @@ export class OpenPipeline {
   readonly app: App
   readonly id: string
   replica = $state.raw<Replica<PipelineDoc> | null>(null)
+  /** What a long pipeline holds, to be read while it is being loaded. */
+  private readFirst = $state.raw<PipelineDoc | null>(null)
   definition = $state.raw<PipelineDefinition | null>(null)
   compiled = $state.raw<Compiled | null>(null)
   compileError = $state.raw<ErrorBody | null>(null)
@@ -57,13 +60,14 @@ export class OpenPipeline {
   readonly comments = new CommentsState(this)
   readonly presence: PresenceState
   private readonly stops: (() => void)[] = []
+  private readonly listeners = new Set<(change: ReplicaChange) => void>()
   private compileTimer: ReturnType<typeof setTimeout> | null = null
   private readTimer: ReturnType<typeof setTimeout> | null = null
   private compileAgain = false
   private logTimer: ReturnType<typeof setTimeout> | null = null
   private readonly logNext = new Map<string, number>()
   private compiling = false
-  private opening = false
+  private openingNow = false
   private closed = false
 
   constructor(app: App, id: string) {
@@ -107,7 +111,15 @@ export class OpenPipeline {
     return this.runs.find(run => run.local && !ENDED.has(run.state)) ?? null
   }
   get readOnly(): boolean {
-    return this.readOnlyReason !== null
+    return this.opening || this.readOnlyReason !== null
+  }
+  /** It can be read already, and is still being loaded. */
+  get opening(): boolean {
+    return this.readFirst !== null
+  }
+  /** What is shown: not to be kept, as the next change may free it. */
+  get doc(): PipelineDoc | null {
+    return this.replica?.doc ?? this.readFirst
   }
   step(id: string | null): StepDefinition | null {
     return this.steps.find(step => step.id === id) ?? null
@@ -116,22 +128,30 @@ export class OpenPipeline {
   /** Opens the document, or tries again what failed: `error` says whether it did. */
   async start(): Promise<void> {
     if (this.replica) return await this.replica.openAgain()
-    if (this.opening || this.closed) return
-    this.opening = true
-    const opened = await Replica.open<PipelineDoc>(this.app.bridge, this.id)
-    this.opening = false
+    if (this.openingNow || this.closed) return
+    this.openingNow = true
+    const opened = await Replica.open<PipelineDoc>(this.app.bridge, this.id, content => this.show(content))
+    this.openingNow = false
     if (this.closed) {
       if (opened.ok) opened.value.close()
       return
     }
     this.error = opened.ok ? null : opened.error
-    if (!opened.ok) return
+    if (!opened.ok) {
+      this.readFirst = null
+      // The host finds the same when it reads the document itself, and fetches it anew.
+      if (opened.error.code === 'document.corrupt') this.compileSoon(0)
+      return
+    }
     const replica = opened.value
     this.readOnlyReason = replica.readOnlyReason
     this.definition = pipelineFromDoc(replica.doc)
     this.replica = replica
+    this.readFirst = null
     this.stops.push(
-      replica.onChange(({ origin }) => {
+      replica.onChange(change => {
+        const { origin } = change
+        for (const listener of this.listeners) listener(change)
         this.readOnlyReason = replica.readOnlyReason
         if (origin === 'local') this.readDefinition()
         else this.readTimer ??= setTimeout(() => this.readDefinition(), READ_MS)
@@ -146,8 +166,26 @@ export class OpenPipeline {
         this.error = error && !AWAY.has(error.code) ? error : null
       }),
     )
+    for (const listener of this.listeners) listener({ patches: [], origin: 'reopened' })
     this.compileSoon(0)
     await Promise.all([this.readRuns(), this.readVersions(), this.readMarks(), this.comments.start()])
+  }
+
+  /** Resolves when what the pipeline holds is on the screen: loading leaves no time for that. */
+  private async show(content: PipelineDoc): Promise<void> {
+    if (this.closed) return
+    this.definition = pipelineFromDoc(content)
+    this.readFirst = content
+    await tick()
+    // A window that nobody sees paints nothing.
+    if (document.hidden) return
+    await new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve)))
+  }
+
+  /** Hears about changes of what is shown; empty patches mean that anything may differ. */
+  onChange(listener: (change: ReplicaChange) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
   }
 
   /** Makes one edit; what it refuses is told to the person. Answers whether it was made. */

@@ -74,6 +74,8 @@ export const en = {
     neverRun: 'never run',
     notDurable: (n: number) => `Storing ${many(n, 'change')}…`,
     readOnly: 'Read-only',
+    opening: 'Opening… you can read it already',
+    openingMeaning: 'A long pipeline: its text is here, and can be edited in a moment.',
     here: (names: string) => `Also here: ${names}`,
   },
   home: {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { available, type Browser, launchChromium } from '@pluto-duck/test-fixtures/services'
@@ -158,6 +159,40 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await page.getByTestId('tab-discuss').click()
     await expect.poll(() => thread.getAttribute('data-place')).toBe('orphaned')
     expect(await thread.innerText()).toContain('-- to be discussed')
+  })
+
+  it('[UI13] a long pipeline is shown before it is loaded, says so, and can be edited in the same editor after', async () => {
+    await page.getByTestId('tab-build').click()
+    await page.getByTestId('report-source').click()
+    // No compression makes this short.
+    const long = randomBytes(13_000).toString('base64').replace(/.{76}/g, '$&\n')
+    await page.locator('.cm-content').click()
+    await page.keyboard.press('Control+Home')
+    await page.keyboard.insertText(`The long report\n${long}\n`)
+    await stored(page)
+
+    const again = watch(await browser.context.newPage())
+    await again.addInitScript({
+      content: `window.seen = []
+        new MutationObserver(() => {
+          const of = id => document.querySelector('[data-testid=' + id + ']')
+          const text = document.querySelector('.cm-content')?.textContent ?? ''
+          if (text !== '')
+            seen.push({ opening: of('opening') !== null, text: text.slice(0, 15), locked: of('add-step')?.disabled })
+        }).observe(document, { subtree: true, childList: true, attributes: true })`,
+    })
+    await again.goto(page.url())
+    await until(again, 'The long report')
+    await expect.poll(() => again.getByTestId('opening').count(), { timeout: 15_000 }).toBe(0)
+    const seen = await again.evaluate<unknown[]>('window.seen')
+    expect(seen).toContainEqual({ opening: true, text: 'The long report', locked: true })
+    expect(seen.at(-1)).toEqual({ opening: false, text: 'The long report', locked: false })
+    await again.locator('.cm-line').first().click()
+    await again.keyboard.press('Home')
+    await again.keyboard.type('Now: ')
+    await until(again, 'Now: The long report')
+    await stored(again)
+    await again.close()
   })
 
   it('[UI10] no screen has a serious fault for assistive technology, and nothing complained', async () => {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import * as Automerge from '@automerge/automerge'
 import type { ErrorBody } from '@pluto-duck/crdt-model/errors'
 import type { Bridge } from '@pluto-duck/engine/contract'
@@ -184,5 +185,37 @@ describe('a document that is opened again', () => {
     slower.resolve()
     await later(1_000)
     expect(replica.doc.text).toBe('newer')
+  })
+})
+
+describe('a long document', () => {
+  const long = randomBytes(20_000).toString('base64')
+  const openAgain = async (readFirst: (content: Doc) => Promise<void>): Promise<void> => {
+    replica.close()
+    host.doc = Automerge.from<Doc>({ text: long })
+    const opened = await Replica.open<Doc>(host.bridge, ID, readFirst)
+    if (!opened.ok) throw new Error(opened.error.message)
+    replica = opened.value
+  }
+
+  it('[UI13] is shown before it is loaded, and misses nothing that comes meanwhile', async () => {
+    let shown = ''
+    await openAgain(async content => {
+      shown = content.text
+      host.edit(' and more')
+    })
+    expect(shown).toBe(long)
+    await later(100)
+    expect(replica.doc.text).toBe(`${long} and more`)
+  })
+
+  it('[UI13] that the host gave up meanwhile is taken as the host has it then', async () => {
+    await openAgain(async () => {
+      host.edit(' and more')
+      host.doc = Automerge.from<Doc>({ text: 'short' })
+      host.reset()
+    })
+    await later(100)
+    expect(replica.doc.text).toBe('short')
   })
 })

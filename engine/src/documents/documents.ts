@@ -7,6 +7,7 @@ import {
   makeEqualTo,
   type PipelineDoc,
   pipelineFromDoc,
+  rootOf,
 } from '@pluto-duck/crdt-model'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
@@ -19,7 +20,7 @@ import { type LocalDraft, type LocalDraftEntry, listDrafts, readDraft, removeDra
 import type { DocumentEvent, NewDocument, Refusal } from './events.ts'
 import { baseHeads, notFork, ownChanges } from './forks.ts'
 import { type DocumentInfo, type OwnRecord, readDocument } from './rows.ts'
-import { OWN_SCHEMA, type Schema, schemaOf, tooNew } from './schema.ts'
+import { type Newer, OWN_SCHEMA, type Schema, schemaOf, tooNew } from './schema.ts'
 import { storedBytes } from './stored-bytes.ts'
 import { type LeftBehind, TakeBack } from './take-back.ts'
 import { TakeIn } from './take-in.ts'
@@ -134,7 +135,13 @@ export class Documents {
    * A document's bytes for a view, with an actor that nobody else writes with. One that is not in memory is read and not loaded: a
    * view that opens a long text loads it itself, and need not wait for the host to have done so before.
    */
-  open(documentId: string): Promise<{ bytes: Uint8Array; actor: string; heads: string[] }> {
+  open(documentId: string): Promise<{
+    readonly bytes: Uint8Array
+    readonly actor: string
+    readonly heads: string[]
+    /** As `newer` answers. */
+    readonly newer: Newer | null
+  }> {
     return this.#store.serial.run(async () => {
       const { base, heads } = this.#store.info(documentId)
       if (base === null && !this.#store.entries.has(documentId)) {
@@ -142,10 +149,11 @@ export class Documents {
         const { snapshot, changes } = await readDocument(this.#store.state, documentId)
         // Many single changes load slowly; the host's own loading makes them one snapshot.
         const bytes = changes.length > COMPACT_ROWS ? null : storedBytes(snapshot, changes)
-        if (bytes) return { bytes, actor: newActor(), heads: [...heads] }
+        const root = bytes && (await rootOf(bytes))
+        if (bytes && root) return { bytes, actor: newActor(), heads: [...heads], newer: this.#newer(root) }
       }
       const { doc } = await this.#store.load(documentId)
-      return { bytes: A.save(doc), actor: newActor(), heads: A.getHeads(doc) }
+      return { bytes: A.save(doc), actor: newActor(), heads: A.getHeads(doc), newer: this.#newer(doc) }
     })
   }
 
@@ -244,11 +252,13 @@ export class Documents {
   }
 
   /** The schema of a document that this program does not know, and the newest that it does; null for one that it may write. */
-  newer(documentId: string): Promise<{ readonly version: number; readonly known: number } | null> {
-    return this.read<{ version: number; known: number } | null, unknown>(documentId, doc => {
-      const version = schemaOf(doc)
-      return version > this.#store.schema.version ? { version, known: this.#store.schema.version } : null
-    })
+  newer(documentId: string): Promise<Newer | null> {
+    return this.read<Newer | null, unknown>(documentId, doc => this.#newer(doc))
+  }
+
+  #newer(root: object): Newer | null {
+    const version = schemaOf(root)
+    return version > this.#store.schema.version ? { version, known: this.#store.schema.version } : null
   }
 
   /** An edit by the host itself: import, restore, CLI. `change` returns the changed document, or the same for no change. */

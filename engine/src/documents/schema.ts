@@ -11,8 +11,14 @@ export interface Schema {
 
 export const OWN_SCHEMA: Schema = { version: SCHEMA_VERSION }
 
+/** A document that can be shown and synced here, but not written. */
+export interface Newer {
+  readonly version: number
+  readonly known: number
+}
+
 /** A document's schema version; 0 when it has none that is a number. */
-export const schemaOf = (doc: A.Doc<unknown>): number => {
+export const schemaOf = (doc: object): number => {
   const { schema_version: version } = doc as { schema_version?: unknown }
   return typeof version === 'number' ? version : 0
 }

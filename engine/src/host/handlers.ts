@@ -98,8 +98,8 @@ export const createHandlers = (f: Features): Handlers => ({
       .map(({ documentId, kind, subject, title }) => ({ document_id: documentId, kind, subject, title })),
   }),
   'document.open': async ({ document_id }) => {
-    const { bytes, actor } = await f.documents.open(document_id)
-    const reason = await f.workspace.readOnlyReason(f.documents.info(document_id))
+    const { bytes, actor, newer } = await f.documents.open(document_id)
+    const reason = f.workspace.readOnlyReason(f.documents.info(document_id), newer)
     return {
       document_id,
       bytes: Buffer.from(bytes).toString('base64'),

@@ -14,7 +14,7 @@ import type { Logger } from 'pino'
 import type { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import type { ContractMark, OutputOf, SyncState, workspaceEntry } from '../contract/index.ts'
-import type { DocumentInfo, Documents } from '../documents/index.ts'
+import type { DocumentInfo, Documents, Newer } from '../documents/index.ts'
 import type { Marks, Publisher } from '../publish/index.ts'
 import type { Settings, State, WorkspaceRow, Workspaces } from '../state/index.ts'
 import { fetchRecords, Sync, type SyncNews, type WireClient } from '../sync/index.ts'
@@ -245,8 +245,7 @@ export class OpenWorkspace {
     return this.syncState()
   }
 
-  async readOnlyReason(info: DocumentInfo): Promise<string | null> {
-    const newer = await this.#p.documents.newer(info.documentId)
+  readOnlyReason(info: DocumentInfo, newer: Newer | null): string | null {
     if (newer)
       return `A newer version of Pluto Duck wrote this (schema ${newer.version}; this one knows ${newer.known}). It is kept and synced; update to edit, publish or run it.`
     if (!this.remote || DOCUMENT_WRITERS[info.kind].includes(this.role)) return null

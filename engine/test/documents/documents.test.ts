@@ -294,6 +294,34 @@ describe('documents', () => {
     await expect(documents.open(id)).rejects.toMatchObject({ code: 'document.corrupt' })
   })
 
+  it('[HOSTDOC20] the schema of a document that came whole is told without loading it', async () => {
+    const theirs = A.change(createPipeline({ name: 'theirs' }), d => {
+      d.schema_version = 7
+    })
+    const later = A.change(A.clone(theirs), d => {
+      d.schema_version = 8
+    })
+    const bytes = new Uint8Array([...A.save(theirs), ...A.getChanges(theirs, later).flatMap(one => [...one])])
+    const documentId = newId()
+    const heads = A.getHeads(later)
+    await documents.adopt(workspaceId, [
+      {
+        document_id: documentId,
+        kind: 'pipeline',
+        subject: null,
+        base: null,
+        title: '',
+        heads,
+        seq: 2,
+        bytes,
+      },
+    ])
+    const opened = await documents.open(documentId)
+    expect(opened.newer).toEqual({ version: 8, known: 1 })
+    // As they came: a document that was loaded is saved as one chunk.
+    expect(opened.bytes).toEqual(bytes)
+  })
+
   it('[HOSTDOC8] an edit by the host that throws leaves the document as it was', async () => {
     const documentId = await create()
     await expect(
