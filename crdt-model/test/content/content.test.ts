@@ -160,7 +160,7 @@ describe('content out of the bytes', () => {
     )
   })
 
-  it('[CONT4] what stands at the root can be read alone', async () => {
+  it('[CONT5] what stands at the root can be read alone', async () => {
     await fc.assert(
       fc.asyncProperty(anyHistory, fc.nat(6), async (history, at) => {
         const { docs, whole } = play(history)
