@@ -1,5 +1,4 @@
-import type { AddressInfo } from 'node:net'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { Socket } from 'node:net'
 
 /** When a server dies: before a message of its reaches Postgres, or when Postgres has it and the answer is on its way. */
 export type Moment = 'before' | 'after'
@@ -9,32 +8,23 @@ export type Moment = 'before' | 'after'
  * had sent counts, nothing else of it ever will.
  */
 export class PostgresLink {
-  readonly #server: Server
-  readonly #target: { readonly host: string; readonly port: number }
-  readonly #sockets = new Set<Socket>()
-  readonly #listening = new Set<Socket>()
+  readonly #sockets = new Set<LinkSocket>()
   #cut = false
   #fuse: { left: number; readonly moment: Moment; readonly burn: () => void } | null = null
   /** Asked for each notification: true keeps it from the server. */
   losesNotification: () => boolean = () => false
 
-  private constructor(server: Server, target: { host: string; port: number }) {
-    this.#server = server
-    this.#target = target
-    server.on('connection', client => this.#serve(client))
+  /** A connection of the server's. */
+  socket(): Socket {
+    const socket = new LinkSocket(this)
+    this.#sockets.add(socket)
+    socket.on('error', () => undefined)
+    socket.once('close', () => this.#sockets.delete(socket))
+    return socket
   }
 
-  static async open(databaseUrl: string): Promise<{ link: PostgresLink; url: string }> {
-    const target = new URL(databaseUrl)
-    const server = createServer()
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen(0, '127.0.0.1', resolve)
-    })
-    const link = new PostgresLink(server, { host: target.hostname, port: Number(target.port) })
-    target.port = String((server.address() as AddressInfo).port)
-    target.hostname = '127.0.0.1'
-    return { link, url: target.href }
+  get isCut(): boolean {
+    return this.#cut
   }
 
   /** Calls `burn` at the `count`th message from now on that asks Postgres to do something; then nothing passes any more. */
@@ -49,90 +39,33 @@ export class PostgresLink {
   /** Nothing passes any more, for good. */
   cut(): void {
     this.#cut = true
-    this.#server.close()
-    for (const socket of this.#sockets) socket.destroy()
+    this.reset()
   }
 
   /** Breaks the connections that are there; new ones can be made. */
   reset(): void {
-    for (const socket of this.#sockets) socket.destroy()
+    for (const socket of this.#sockets) socket.destroy(broken('read ECONNRESET', 'ECONNRESET'))
   }
 
   /** Breaks only those that wait for notifications. */
   resetListeners(): void {
-    for (const socket of this.#listening) socket.destroy()
+    for (const socket of this.#sockets)
+      if (socket.listens) socket.destroy(broken('read ECONNRESET', 'ECONNRESET'))
   }
 
-  #serve(client: Socket): void {
-    if (this.#cut) {
-      client.destroy()
-      return
-    }
-    const upstream = connect(this.#target.port, this.#target.host)
-    client.setNoDelay(true)
-    upstream.setNoDelay(true)
-    const requests = new Messages(true)
-    const answers = new Messages(false)
-    let listens = false
-    for (const socket of [client, upstream]) {
-      this.#sockets.add(socket)
-      socket.on('error', () => undefined)
-      socket.on('close', () => {
-        this.#sockets.delete(socket)
-        this.#listening.delete(client)
-        client.destroy()
-        upstream.destroy()
-      })
-    }
-    client.on('data', chunk => {
-      let through: Buffer[] = []
-      const pass = (): void => {
-        // Written as one: each write costs as much as the whole of a small statement.
-        if (through.length > 0) upstream.write(through.length === 1 ? through[0]! : Buffer.concat(through))
-        through = []
-      }
-      for (const message of requests.push(chunk)) {
-        if (this.#cut) return
-        if (message.startup && message.bytes.includes('pluto-server events')) {
-          listens = true
-          this.#listening.add(client)
-        }
-        // Sync and Query: the ends of what is asked at once.
-        const burns = !listens && (message.type === 'S' || message.type === 'Q') && this.#burns()
-        if (burns !== false && burns.moment === 'before') {
-          pass()
-          this.#end(burns.burn)
-          return
-        }
-        through.push(message.bytes)
-        if (burns !== false) {
-          // The message is with Postgres, its answer reaches nobody.
-          pass()
-          this.#cut = true
-          setImmediate(() => setImmediate(() => this.#end(burns.burn)))
-          return
-        }
-      }
-      pass()
-    })
-    upstream.on('data', chunk => {
-      if (this.#cut) return
-      if (!listens) {
-        client.write(chunk)
-        return
-      }
-      for (const message of answers.push(chunk))
-        if (message.type !== 'A' || !this.losesNotification()) client.write(message.bytes)
-    })
-    client.on('end', () => upstream.end())
-    upstream.on('end', () => client.end())
-  }
-
-  #burns(): false | { moment: Moment; burn: () => void } {
+  /** Whether the message that asks Postgres for something is the server's last one. Its socket passes it on, or not, and says `ended` then. */
+  burns(): Moment | null {
     const fuse = this.#fuse
-    if (!fuse || --fuse.left > 0) return false
+    if (!fuse || --fuse.left > 0) return null
     this.#fuse = null
-    return fuse
+    if (fuse.moment === 'before') {
+      this.#end(fuse.burn)
+      return 'before'
+    }
+    // The message goes to Postgres, its answer reaches nobody.
+    this.#cut = true
+    setImmediate(() => setImmediate(() => this.#end(fuse.burn)))
+    return 'after'
   }
 
   #end(burn: () => void): void {
@@ -140,6 +73,56 @@ export class PostgresLink {
     burn()
   }
 }
+
+/** A socket to Postgres that looks at what passes: no proxy is between, for each of its writes would cost as much as a small statement. */
+class LinkSocket extends Socket {
+  readonly #link: PostgresLink
+  readonly #requests = new Messages(true)
+  readonly #answers = new Messages(false)
+  /** It waits for notifications. */
+  listens = false
+
+  constructor(link: PostgresLink) {
+    super()
+    this.#link = link
+  }
+
+  override connect(...to: unknown[]): this {
+    if (this.#link.isCut) {
+      process.nextTick(() => this.destroy(broken('connect ECONNREFUSED', 'ECONNREFUSED')))
+      return this
+    }
+    return Reflect.apply(super.connect, this, to) as this
+  }
+
+  override write(chunk: string | Uint8Array, ...more: unknown[]): boolean {
+    if (this.#link.isCut) return true
+    for (const message of this.#requests.push(bytesOf(chunk))) {
+      if (message.startup && message.bytes.includes('pluto-server events')) this.listens = true
+      // Sync and Query: the ends of what is asked at once.
+      const asks = message.type === 'S' || message.type === 'Q'
+      if (asks && !this.listens && this.#link.burns() === 'before') return true
+    }
+    return Reflect.apply(super.write, this, [chunk, ...more]) as boolean
+  }
+
+  override push(chunk: unknown, encoding?: BufferEncoding): boolean {
+    if (chunk === null) return super.push(null)
+    if (this.#link.isCut) return true
+    if (!this.listens) return super.push(chunk, encoding)
+    let more = true
+    for (const message of this.#answers.push(chunk as Buffer))
+      if (message.type !== 'A' || !this.#link.losesNotification()) more = super.push(message.bytes)
+    return more
+  }
+}
+
+const broken = (message: string, code: string): Error => Object.assign(new Error(message), { code })
+
+const bytesOf = (chunk: string | Uint8Array): Buffer =>
+  typeof chunk === 'string'
+    ? Buffer.from(chunk)
+    : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
 
 interface Message {
   readonly startup: boolean

@@ -18,14 +18,15 @@ export class Replica {
   }
 
   static async start(name: string, databaseUrl: string, trials?: Trials): Promise<Replica> {
-    const { link, url } = await PostgresLink.open(databaseUrl)
+    const link = new PostgresLink()
     const config = readConfig({
       PORT: '0',
-      DATABASE_URL: url,
+      DATABASE_URL: databaseUrl,
       AUTH_SECRET,
       LOG_LEVEL: process.env.PLUTO_SIM_LOG ?? 'silent',
     })
-    return new Replica(name, await startServer(config, trials ? { trials } : {}), link)
+    const options = { databaseSocket: () => link.socket(), ...(trials ? { trials } : {}) }
+    return new Replica(name, await startServer(config, options), link)
   }
 
   get dead(): boolean {

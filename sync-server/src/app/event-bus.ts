@@ -5,7 +5,7 @@ import type { Kysely } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { type Database, hot, runHot } from '../database/index.ts'
+import { type Database, hot, type MakeSocket, runHot } from '../database/index.ts'
 
 export type Listener = (event: LiveEvent) => void
 
@@ -44,6 +44,7 @@ export class EventBus {
   readonly #db: Kysely<Database>
   readonly #url: string
   readonly #log: Logger
+  readonly #socket: MakeSocket | undefined
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #closed = new AbortController()
   /** Changes that other processes are still to be told, and workspaces of which some are being told. */
@@ -52,7 +53,8 @@ export class EventBus {
   #client: pg.Client | null = null
   #running: Promise<void> = Promise.resolve()
 
-  constructor(db: Kysely<Database>, url: string, log: Logger) {
+  constructor(db: Kysely<Database>, url: string, log: Logger, socket?: MakeSocket) {
+    this.#socket = socket
     this.#db = db
     this.#url = url
     this.#log = log
@@ -146,6 +148,7 @@ export class EventBus {
         connectionString: this.#url,
         keepAlive: true,
         application_name: 'pluto-server events',
+        ...(this.#socket ? { stream: this.#socket } : {}),
       })
       const ended = new Promise<void>(resolve => {
         client.once('end', resolve)

@@ -17,7 +17,7 @@ import {
 } from '../auth/index.ts'
 import { changesFeature, type Trials } from '../changes/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
-import { createDatabase, migrate } from '../database/index.ts'
+import { createDatabase, type MakeSocket, migrate } from '../database/index.ts'
 import { draftsFeature } from '../drafts/index.ts'
 import { runsFeature } from '../runs/index.ts'
 import { schedulesFeature } from '../schedules/index.ts'
@@ -36,6 +36,8 @@ export interface StartOptions {
   readonly clock?: Clock
   /** Workers for trials that several servers of one process share; who made them ends them. Default: the server's own. */
   readonly trials?: Trials
+  /** How connections to Postgres are made. Default: Node's own sockets; a test puts its faults there. */
+  readonly databaseSocket?: MakeSocket
 }
 
 export interface RunningServer {
@@ -76,7 +78,11 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
   }
   try {
     const gate = createGate()
-    const database = await createDatabase(config, error => log.warn({ err: error }, 'database'))
+    const database = await createDatabase(
+      config,
+      error => log.warn({ err: error }, 'database'),
+      options.databaseSocket,
+    )
     cleanups.push(() => database.close())
     await migrate(database.db)
     http = await listen(config, gate.listener)
@@ -84,7 +90,7 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
     const publicUrl = config.publicUrl ?? `http://localhost:${port}`
     const secret = config.authSecret ?? (await keepSecret(config.dataDir, 'auth-secret'))
     const clock = options.clock ?? systemClock
-    const bus = new EventBus(database.db, database.url, log)
+    const bus = new EventBus(database.db, database.url, log, options.databaseSocket)
     await bus.start()
     cleanups.push(() => bus.close())
     const audit = new Audit(clock)

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
@@ -18,6 +19,9 @@ export interface ServerDatabase {
   close(): Promise<void>
 }
 
+/** Makes a socket that is not connected yet, for one connection to Postgres. Default: Node's own. */
+export type MakeSocket = () => Socket
+
 /** `bigint` as a number: seqs and sizes stay far below 2^53. */
 const types = new pg.TypeOverrides()
 types.setTypeParser(pg.types.builtins.INT8, Number)
@@ -33,6 +37,7 @@ const CONNECT_TIMEOUT_MS = 10_000
 export const createDatabase = async (
   config: Pick<Config, 'databaseUrl' | 'dataDir'>,
   onError: (error: Error) => void = () => {},
+  socket?: MakeSocket,
 ): Promise<ServerDatabase> => {
   const embedded: EmbeddedPostgres | null =
     config.databaseUrl === null ? await startEmbeddedPostgres(config.dataDir, onError) : null
@@ -44,6 +49,7 @@ export const createDatabase = async (
     keepAlive: true,
     application_name: 'pluto-server',
     types,
+    ...(socket ? { stream: socket } : {}),
   })
   // A connection that breaks (Postgres restarted) is dropped; unhandled, either event would end the process. The pool tells only
   // of idle ones: one that breaks between two statements of a transaction says so itself (DB7).

@@ -1,4 +1,4 @@
-export { createDatabase, type ServerDatabase } from './database.ts'
+export { createDatabase, type MakeSocket, type ServerDatabase } from './database.ts'
 export { asDatabaseError, isUniqueViolation, transact } from './errors.ts'
 export { type HotStatement, hot, runHot } from './hot.ts'
 export { assertSchema, migrate } from './migrate.ts'
