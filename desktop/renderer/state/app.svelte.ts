@@ -1,4 +1,4 @@
-import type { Result } from '@pluto-duck/crdt-model/errors'
+import type { ErrorBody, Result } from '@pluto-duck/crdt-model/errors'
 import type {
   Bridge,
   InputOf,
@@ -39,6 +39,8 @@ export class App {
   sync = $state.raw<SyncState | null>(null)
   connected = $state(true)
   loading = $state(true)
+  /** Why the pipelines could not be listed: that there are none is not known then. */
+  listError = $state.raw<ErrorBody | null>(null)
   open = $state.raw<OpenPipeline | null>(null)
   panel = $state<Panel>(null)
   private readonly stops: (() => void)[] = []
@@ -110,6 +112,8 @@ export class App {
       this.call('local_draft.list', {}),
     ])
     if (pipelines.ok) this.pipelines = pipelines.value.pipelines
+    // A new machine has no workspace yet, and so no pipelines.
+    this.listError = pipelines.ok || pipelines.error.code === 'workspace.not_found' ? null : pipelines.error
     if (drafts.ok) this.drafts = drafts.value.drafts
   }
 

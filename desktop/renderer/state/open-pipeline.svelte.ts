@@ -47,6 +47,9 @@ export class OpenPipeline {
   compileError = $state.raw<ErrorBody | null>(null)
   runs = $state.raw<RunView[]>([])
   runsRead = $state(false)
+  /** Why the runs, or the versions, could not be read: what is shown of them may be old or nothing. */
+  runsError = $state.raw<ErrorBody | null>(null)
+  versionsError = $state.raw<ErrorBody | null>(null)
   logs = $state.raw<Record<string, LogLine[]>>({})
   versions = $state.raw<Version[]>([])
   marks = $state.raw<ContractMark[]>([])
@@ -241,12 +244,14 @@ export class OpenPipeline {
   async readRuns(): Promise<void> {
     const read = await this.app.call('run.list', { pipeline_id: this.id, limit: 100 })
     if (read.ok) this.runs = read.value.runs
+    this.runsError = read.ok ? null : read.error
     this.runsRead = true
   }
 
   async readVersions(): Promise<void> {
     const read = await this.app.call('version.list', { pipeline_id: this.id })
     if (read.ok) this.versions = read.value.versions
+    this.versionsError = read.ok ? null : read.error
   }
 
   async readMarks(): Promise<void> {

@@ -79,6 +79,7 @@ export const en = {
     here: (names: string) => `Also here: ${names}`,
   },
   home: {
+    notRead: 'Your pipelines could not be listed',
     title: 'Pipelines',
     intro:
       'A pipeline is a chain of SQL steps that runs on your own machine. Share its definition and its report; the data stays here.',
@@ -522,6 +523,7 @@ export const en = {
   },
   machine: {
     title: 'This machine',
+    notRead: 'Not everything could be read',
     about: 'Installation',
     version: 'Version',
     duckdb: 'DuckDB',
@@ -554,6 +556,7 @@ export const en = {
   },
   invite: {
     title: 'Invite people',
+    notRead: 'Who is a member could not be read',
     text: 'They get a link to join this workspace. It is shown once.',
     email: 'Email',
     role: 'May',

@@ -9,6 +9,7 @@ export interface TokenStore {
   get(): Promise<string | null>
   /** Throws `secret.unavailable` when nothing can keep it. */
   set(token: string): Promise<void>
+  /** Throws when it may still be there. */
   erase(): Promise<void>
 }
 
@@ -41,6 +42,8 @@ export class Account {
   #server: string | null
   #token: string | null
   #person: Person | null
+  /** A token that could not be erased is still in the keychain. */
+  #kept = false
 
   private constructor(
     settings: Settings,
@@ -141,12 +144,31 @@ export class Account {
     await this.#settings.set('person', JSON.stringify(person))
   }
 
-  /** Erases the token from this machine. */
+  /**
+   * Erases the token from this machine. Nobody is signed in any more, whatever happens; throws when the token is still where it is kept,
+   * and so the next start would find it.
+   */
   async forget(): Promise<void> {
-    await this.#tokens.erase()
+    const had = this.#token !== null || this.#kept
     this.#token = null
     this.#person = null
     await this.#settings.set('person', null)
+    try {
+      await this.#tokens.erase()
+      this.#kept = false
+    } catch (cause) {
+      // A machine without a keychain has kept nothing.
+      if (!had) return
+      this.#kept = true
+      throw new AppError(
+        'secret.unavailable',
+        'You are signed out, but the keychain did not erase the token.',
+        {
+          hint: 'Unlock the keychain and sign out again: `pluto logout`.',
+          cause,
+        },
+      )
+    }
   }
 
   async #post(path: string, body: unknown): Promise<{ ok: boolean; status: number; body: unknown }> {

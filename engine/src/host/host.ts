@@ -283,5 +283,8 @@ const tokenStore = (secrets: SecretStore, given: string | undefined): TokenStore
   // Without a keychain that answers nobody is signed in; `pluto login` says why.
   get: async () => given ?? (await secrets.get(TOKEN).catch(() => null)),
   set: token => secrets.set(TOKEN, token),
-  erase: () => secrets.remove(TOKEN).catch(() => undefined),
+  // One that was given by the environment was never kept.
+  erase: async () => {
+    if (given === undefined) await secrets.remove(TOKEN)
+  },
 })

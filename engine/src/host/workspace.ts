@@ -187,8 +187,11 @@ export class OpenWorkspace {
       // Out of reach or ended already: the token is erased here all the same.
       this.#quiet(error)
     }
-    await this.#p.account.forget()
-    await this.#tell()
+    try {
+      await this.#p.account.forget()
+    } finally {
+      await this.#tell()
+    }
   }
 
   async syncState(): Promise<SyncState> {

@@ -9,6 +9,7 @@ import { sqlIdentifier } from '../compile/sql-text.ts'
 import type { PlanResult } from '../plan/index.ts'
 import { openReportReader, renderReport, reportSteps } from '../reports/index.ts'
 import {
+  asFailure,
   DEFAULT_SETTINGS,
   executePlan,
   Preview,
@@ -30,6 +31,8 @@ export interface CarryOutParts {
   readonly clock: { now(): number }
   readonly messages: PrivateMessages
   readonly duckdb: string
+  /** Called with why a report or a snapshot is not there; the run's own log says its class alone. */
+  unfinished(error: unknown): void
   /** Called with what may be sent, before the run counts as ended. */
   outgoing(record: RunRecord, files: readonly Outgoing[]): Promise<void>
 }
@@ -115,8 +118,9 @@ async function writeReport(
     } finally {
       await reader.close()
     }
-  } catch {
-    run.log.say('warn', 'The report could not be written.', { cause: 'internal' })
+  } catch (error) {
+    run.log.say('warn', 'The report could not be written.', { cause: asFailure(error).class })
+    parts.unfinished(error)
     return false
   }
 }
@@ -154,8 +158,13 @@ async function shared(
       const rows = await writeSnapshot(snapshot, join(folder, name), planned, outcome, parts)
       run.log.say('info', `The snapshot of ${snapshot.step} has ${rows} rows.`, { step: snapshot.step })
       await add({ name, kind: 'snapshot', content_type: 'application/vnd.apache.parquet' })
-    } catch {
-      run.log.say('warn', `The snapshot of ${snapshot.step} could not be made.`, { step: snapshot.step })
+    } catch (error) {
+      const cause = asFailure(error).class
+      run.log.say('warn', `The snapshot of ${snapshot.step} could not be made.`, {
+        step: snapshot.step,
+        cause,
+      })
+      parts.unfinished(error)
     }
   }
   return files

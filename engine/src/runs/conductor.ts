@@ -7,7 +7,8 @@ import type { ParsedInputOf, RunView, StepProgress } from '../contract/index.ts'
 import { assertGranted } from '../grants/grants.ts'
 import type { TopicBus } from '../host/bus.ts'
 import { type PlanResult, testLabel } from '../plan/index.ts'
-import type { RunnerPool } from '../runner/index.ts'
+import { asFailure } from '../run/index.ts'
+import { RunnerError, type RunnerPool } from '../runner/index.ts'
 import type { Warehouse } from '../warehouse/index.ts'
 import { ActiveRun } from './active-run.ts'
 import { carryOut } from './carry-out.ts'
@@ -142,6 +143,16 @@ export class Conductor {
         pool,
         messages,
         duckdb: duckdbVersion(),
+        // What DuckDB says can quote data.
+        unfinished: error =>
+          log.error(
+            {
+              run_id,
+              cause: asFailure(error).class,
+              ...(error instanceof RunnerError ? {} : { err: error }),
+            },
+            'the report or a snapshot of a run could not be made',
+          ),
         outgoing: (record, files) => deliveries.add(record, files),
       })
     } catch (error) {

@@ -219,7 +219,9 @@ const follow = async (
   })
   const stop = () => {
     output.err('Stopping…')
-    session.call('run.cancel', { run_id: input.run_id }).catch(() => {})
+    void session.call('run.cancel', { run_id: input.run_id }).then(reply => {
+      if (!reply.ok) output.err(`It could not be stopped: ${reply.error.message} ${reply.error.hint}`)
+    })
   }
   process.once('SIGINT', stop)
   try {
