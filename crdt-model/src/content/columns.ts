@@ -56,12 +56,12 @@ export class ByteReader {
 }
 
 /** Fills `rows` places with the runs of a column; a column that ends, or is not there, is `absent` from there on. */
-function fill<T>(
+function fill(
   column: Uint8Array | undefined,
   rows: number,
-  out: { [place: number]: T; fill(value: T, from: number, to: number): unknown },
-  absent: T,
-  read: (reader: ByteReader) => T,
+  out: Int32Array | Uint8Array,
+  absent: number,
+  read: (reader: ByteReader) => number,
 ): void {
   let at = 0
   const reader = new ByteReader(column ?? new Uint8Array(0))
@@ -116,22 +116,62 @@ export function some(column: Uint8Array | undefined, rows: number): Uint8Array {
   return out
 }
 
-/** Numbers that are kept as differences to the one before; -1 where there is none. */
-export function differences(column: Uint8Array | undefined, rows: number): Int32Array {
-  const out = new Int32Array(rows).fill(-1)
-  let [at, value] = [0, 0]
-  const reader = new ByteReader(column ?? new Uint8Array(0))
-  while (!reader.done && at < rows) {
-    const count = reader.sleb()
-    if (count > 0) {
-      const step = reader.sleb()
-      for (const to = Math.min(rows, at + count); at < to; at++) out[at] = value = small(value + step)
-    } else if (count < 0)
-      for (const to = Math.min(rows, at - count); at < to; at++)
-        out[at] = value = small(value + reader.sleb())
-    else at = Math.min(rows, at + reader.uleb())
+/** Numbers that are kept as differences to the one before, read as far as they are asked for; -1 where there is none. */
+export class Differences {
+  readonly #reader: ByteReader
+  readonly #out: Int32Array
+  /** Rows that are read. */
+  #read = 0
+  #value = 0
+  /** What is left of the run that was begun: above 0 of equal steps, below 0 of one step each. */
+  #left = 0
+  #step = 0
+
+  constructor(column: Uint8Array | undefined, rows: number) {
+    this.#reader = new ByteReader(column ?? new Uint8Array(0))
+    this.#out = new Int32Array(rows).fill(-1)
   }
-  return out
+
+  at(row: number): number {
+    if (row >= this.#read) this.#readTo(row + 1)
+    return this.#out[row] as number
+  }
+
+  all(): Int32Array {
+    this.#readTo(this.#out.length)
+    return this.#out
+  }
+
+  #readTo(rows: number): void {
+    const reader = this.#reader
+    const out = this.#out
+    const end = Math.min(rows, out.length)
+    let [at, value, left, step] = [this.#read, this.#value, this.#left, this.#step]
+    while (at < end) {
+      if (left === 0) {
+        if (reader.done) break
+        left = reader.sleb()
+        if (left > 0) step = reader.sleb()
+        else if (left === 0) {
+          at = Math.min(out.length, at + reader.uleb())
+          continue
+        }
+      }
+      if (left > 0) {
+        left--
+        value += step
+      } else {
+        left++
+        value += reader.sleb()
+      }
+      if (value < 0 || value > 0x7fff_ffff) throw new Unreadable('a number is too large')
+      out[at++] = value
+    }
+    this.#read = Math.max(at, end)
+    this.#value = value
+    this.#left = left
+    this.#step = step
+  }
 }
 
 /** 0 and 1: the lengths of runs by turns, the first of 0. */
@@ -146,9 +186,19 @@ export function booleans(column: Uint8Array | undefined, rows: number): Uint8Arr
   return out
 }
 
-export function strings(column: Uint8Array | undefined, rows: number): (string | null)[] {
-  const out = new Array<string | null>(rows)
-  fill<string | null>(column, rows, out, null, reader => UTF8.decode(reader.take(reader.uleb())))
+/** The strings of a column by row; those of rows that have none are absent. */
+export function strings(column: Uint8Array | undefined, rows: number): Map<number, string> {
+  const out = new Map<number, string>()
+  const reader = new ByteReader(column ?? new Uint8Array(0))
+  const read = (): string => UTF8.decode(reader.take(reader.uleb()))
+  for (let at = 0; !reader.done && at < rows; ) {
+    const count = reader.sleb()
+    if (count > 0) {
+      const text = read()
+      for (const to = Math.min(rows, at + count); at < to; at++) out.set(at, text)
+    } else if (count < 0) for (const to = Math.min(rows, at - count); at < to; at++) out.set(at, read())
+    else at += reader.uleb()
+  }
   return out
 }
 

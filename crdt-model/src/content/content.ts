@@ -84,23 +84,34 @@ class Content {
   /** The document's rows stand object by object, and elements in their order with what was set in them behind them. */
   #takeDocument(): void {
     const { later, objectCounter, objectActor, action } = this.#rows
+    const next = this.#next
     let object = this.#root
     let [counter, actor] = [-1, -1]
     for (let row = 0; row < later; row++) {
-      if (objectCounter[row] !== counter || objectActor[row] !== actor) {
+      if (row === 0 || objectCounter[row] !== counter || objectActor[row] !== actor) {
+        if (row > 0) this.#endAt(object, row)
         counter = objectCounter[row] as number
         actor = objectActor[row] as number
         object = this.#object(row)
+        if (object.head >= 0) throw new Unreadable('an object stands in two places')
+        object.head = row
       }
+      next[row] = row + 1
       if (action[row] !== ACTION.set) this.#assertKnown(row)
-      this.#append(object, row)
     }
+    if (later > 0) this.#endAt(object, later)
+  }
+
+  #endAt(object: Obj, end: number): void {
+    object.last = end - 1
+    object.size = end - object.head
+    this.#next[end - 1] = -1
   }
 
   #indexDocument(): void {
     const { later, count, idCounter, idActor } = this.#rows
     if (later === count) return
-    for (let row = 0; row < later; row++) this.#index.set(idCounter[row]! * ACTORS + idActor[row]!, row)
+    for (let row = 0; row < later; row++) this.#index.set(idCounter.at(row) * ACTORS + idActor[row]!, row)
   }
 
   /** An operation of a change behind the document. */
@@ -108,14 +119,14 @@ class Content {
     const { action, gone, preds, later, idCounter, idActor, insert } = this.#rows
     const object = this.#object(row)
     // Unsent changes stay behind a snapshot that may have them already.
-    if (this.#find(idCounter[row]!, idActor[row]!) >= 0) return
+    if (this.#find(idCounter.at(row), idActor[row]!) >= 0) return
     for (const [counter, actor] of preds[row - later]!) {
       const replaced = this.#find(counter, actor)
       if (replaced < 0) throw new Unreadable('something is replaced that is not there')
       gone[replaced] = 1
     }
     if (action[row] === ACTION.delete) return
-    this.#index.set(idCounter[row]! * ACTORS + idActor[row]!, row)
+    this.#index.set(idCounter.at(row) * ACTORS + idActor[row]!, row)
     if (action[row] !== ACTION.set) this.#assertKnown(row)
     if (object.kind === 'map') this.#append(object, row)
     else this.#insertBehind(object, this.#place(object, row, insert[row] === 1), row)
@@ -174,13 +185,14 @@ class Content {
     const { action, idCounter, idActor } = this.#rows
     const kind = KINDS[action[row]!]
     if (kind)
-      this.#objects.set(idCounter[row]! * ACTORS + idActor[row]!, { kind, head: -1, last: -1, size: 0 })
+      this.#objects.set(idCounter.at(row) * ACTORS + idActor[row]!, { kind, head: -1, last: -1, size: 0 })
     else if (action[row] !== ACTION.mark) throw new Unreadable('an operation is of a kind that is not read')
   }
 
   #isLater(row: number, than: number): boolean {
     const { idCounter, idActor, actors } = this.#rows
-    if (idCounter[row] !== idCounter[than]) return idCounter[row]! > idCounter[than]!
+    const [id, other] = [idCounter.at(row), idCounter.at(than)]
+    if (id !== other) return id > other
     return actors[idActor[row]!]! > actors[idActor[than]!]!
   }
 
@@ -202,9 +214,8 @@ class Content {
     const { key } = this.#rows
     const shown = new Map<string, number>()
     for (let row = object.head; row >= 0; row = this.#next[row]!) {
-      const name = key[row]
-      if (name === null || name === undefined || name === '__proto__')
-        throw new Unreadable('a key is missing')
+      const name = key.get(row)
+      if (name === undefined || name === '__proto__') throw new Unreadable('a key is missing')
       const winner = this.#winner(shown.get(name) ?? -1, row)
       if (winner >= 0) shown.set(name, winner)
     }
@@ -229,13 +240,20 @@ class Content {
   }
 
   #text(object: Obj): string {
-    const { action, valueMeta, valueAt, values } = this.#rows
-    const shown = this.#elements(object)
-    const out = new Uint8Array(values.length + NO_TEXT.length * shown.length)
+    const { action, valueMeta, valueAt, values, insert, gone, later, count: rows } = this.#rows
+    // Mostly each row is a character of its own, and nobody typed behind the document.
+    const inRow =
+      later === rows &&
+      object.head >= 0 &&
+      !insert.subarray(object.head, object.head + object.size).includes(0)
+    const shown = inRow ? null : this.#elements(object)
+    const count = shown ? shown.length : object.size
+    const out = new Uint8Array(values.length + NO_TEXT.length * count)
     let length = 0
     // A plain loop: this runs once, before anything could make iterators quick.
-    for (let i = 0; i < shown.length; i++) {
-      const row = shown[i]!
+    for (let i = 0; i < count; i++) {
+      const row = shown ? shown[i]! : object.head + i
+      if (gone[row] === 1 || action[row] === ACTION.mark) continue
       const meta = valueMeta[row]!
       const plain = action[row] === ACTION.set && (meta & 15) === TYPE.text
       const from = plain ? values : NO_TEXT
@@ -249,7 +267,7 @@ class Content {
     const { action, idCounter, idActor } = this.#rows
     if (action[row] === ACTION.set) return this.#scalar(row)
     if (depth >= MAX_DEPTH) throw new Unreadable('objects lie too deep in each other')
-    const object = this.#objects.get(idCounter[row]! * ACTORS + idActor[row]!)!
+    const object = this.#objects.get(idCounter.at(row) * ACTORS + idActor[row]!)!
     if (object.kind === 'map') return this.#map(object, depth + 1)
     if (object.kind === 'text') return this.#text(object)
     return Array.from(this.#elements(object), element => this.#value(element, depth + 1))

@@ -3,7 +3,7 @@ import {
   booleans,
   countAbsent,
   countRows,
-  differences,
+  Differences,
   numbers,
   some,
   strings,
@@ -26,8 +26,9 @@ export interface Rows {
   /** -1: the root. */
   readonly objectCounter: Int32Array
   readonly objectActor: Int32Array
-  readonly key: readonly (string | null)[]
-  readonly idCounter: Int32Array
+  readonly key: ReadonlyMap<number, string>
+  /** Most are never asked for. */
+  readonly idCounter: Pick<Differences, 'at' | 'all'>
   readonly idActor: Int32Array
   readonly insert: Uint8Array
   readonly action: Int32Array
@@ -110,7 +111,7 @@ function partOf(chunk: Chunk, rows: number, actorsOf?: readonly number[]): Part 
   const total = predCounts.reduce((sum, count) => sum + Math.max(0, count), 0)
   if (total > mostRows(chunk)) throw new Unreadable('too much is replaced')
   const predActors = actorColumn(COLUMN.predActor, total)
-  const predCounters = differences(column(COLUMN.predCounter), total)
+  const predCounters = new Differences(column(COLUMN.predCounter), total).all()
   let pred = 0
   const start = chunk.startOp ?? 0
   return {
@@ -118,8 +119,8 @@ function partOf(chunk: Chunk, rows: number, actorsOf?: readonly number[]): Part 
     objectActor: actorColumn(COLUMN.objectActor, rows),
     key: strings(column(COLUMN.key), rows),
     idCounter: actorsOf
-      ? Int32Array.from({ length: rows }, (_, i) => start + i)
-      : differences(column(COLUMN.idCounter), rows),
+      ? held(Int32Array.from({ length: rows }, (_, i) => start + i))
+      : new Differences(column(COLUMN.idCounter), rows),
     idActor: actorsOf ? new Int32Array(rows).fill(actorsOf[0]!) : actorColumn(COLUMN.idActor, rows),
     insert: booleans(column(COLUMN.insert), rows),
     action: numbers(column(COLUMN.action), rows),
@@ -127,7 +128,7 @@ function partOf(chunk: Chunk, rows: number, actorsOf?: readonly number[]): Part 
     valueAt,
     values,
     gone: actorsOf ? new Uint8Array(rows) : some(column(COLUMN.succCount), rows),
-    elementCounter: actorsOf ? differences(column(COLUMN.keyCounter), rows) : new Int32Array(0),
+    elementCounter: actorsOf ? new Differences(column(COLUMN.keyCounter), rows).all() : new Int32Array(0),
     elementActor: actorsOf ? actorColumn(COLUMN.keyActor, rows) : new Int32Array(0),
     preds: Array.from(predCounts, count =>
       Array.from({ length: Math.max(0, count) }, () => {
@@ -138,6 +139,8 @@ function partOf(chunk: Chunk, rows: number, actorsOf?: readonly number[]): Part 
   }
 }
 
+const held = (all: Int32Array): Rows['idCounter'] => ({ at: row => all[row] as number, all: () => all })
+
 function joined(parts: readonly Part[]): Part {
   const whole = (of: (part: Part) => Int32Array): Int32Array => joinNumbers(parts.map(of))
   const values = joinBytes(parts.map(part => part.values))
@@ -147,11 +150,17 @@ function joined(parts: readonly Part[]): Part {
     before += part.values.length
     return part.valueAt.map(at => at + from)
   })
+  const key = new Map<number, string>()
+  let rows = 0
+  for (const part of parts) {
+    for (const [row, name] of part.key) key.set(rows + row, name)
+    rows += part.action.length
+  }
   return {
     objectCounter: whole(part => part.objectCounter),
     objectActor: whole(part => part.objectActor),
-    key: parts.flatMap(part => part.key),
-    idCounter: whole(part => part.idCounter),
+    key,
+    idCounter: held(whole(part => part.idCounter.all())),
     idActor: whole(part => part.idActor),
     insert: joinBytes(parts.map(part => part.insert)),
     action: whole(part => part.action),
