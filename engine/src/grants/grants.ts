@@ -43,15 +43,27 @@ export class Grants {
     return { ok: true }
   }
 
-  /** What of the wanted was not allowed yet. */
-  async missing(pipelineId: string, wanted: readonly Wanted[]): Promise<Wanted[]> {
-    const granted = new Set((await this.#table.list({ parent: pipelineId, limit: 100_000 })).map(keyOf))
-    const missing = wanted.filter(
-      ({ kind, target }) => !granted.has(keyOf({ pipeline_id: pipelineId, kind, target })),
-    )
-    return [...new Map(missing.map(one => [`${one.kind} ${one.target}`, one])).values()]
+  /**
+   * What of the wanted was not allowed yet. A draft may read what its pipeline may; what it would send is asked for by itself, because its
+   * text is reviewed by nobody yet.
+   */
+  async missing(
+    { pipelineId, base }: { readonly pipelineId: string; readonly base: string | null },
+    wanted: readonly Wanted[],
+  ): Promise<Wanted[]> {
+    const own = await this.#of(pipelineId)
+    const inherited = base === null ? [] : (await this.#of(base)).filter(one => one.kind === 'read')
+    const granted = new Set([...own, ...inherited].map(targetKey))
+    const missing = wanted.filter(one => !granted.has(targetKey(one)))
+    return [...new Map(missing.map(one => [targetKey(one), one])).values()]
+  }
+
+  #of(pipelineId: string): Promise<Grant[]> {
+    return this.#table.list({ parent: pipelineId, limit: 100_000 })
   }
 }
+
+const targetKey = ({ kind, target }: Pick<Grant, 'kind' | 'target'>): string => `${kind} ${target}`
 
 const keyOf = ({
   pipeline_id,

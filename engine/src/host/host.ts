@@ -144,6 +144,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
         const info = pipelines.info(pipelineId)
         const base = {
           workspaceId: info.workspaceId,
+          base: info.base,
           pipelineName: info.title,
           filesDir: opened.filesDirOf(info.workspaceId),
         }

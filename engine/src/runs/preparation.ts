@@ -16,6 +16,8 @@ export interface Target {
   /** Null for the working state. */
   readonly version: number | null
   readonly workspaceId: string
+  /** The pipeline that it is a draft of; null for a pipeline itself. */
+  readonly base: string | null
   readonly pipelineName: string
   readonly filesDir: string
 }
@@ -60,7 +62,7 @@ export class Preparation {
     const sources = await resolveSources(definition, { filesDir })
     const remote = this.#parts.remote(target.workspaceId)
     const missing = await this.#parts.grants.missing(
-      pipelineId,
+      { pipelineId, base: target.base },
       wantedBy(definition, sources, { filesDir, remote }),
     )
     const closed = new Set(missing.map(wanted => wanted.source))

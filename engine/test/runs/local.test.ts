@@ -65,6 +65,44 @@ it('[GRANT2] asks anew for another path', async () => {
   ])
 })
 
+it('[GRANT3] a draft reads what its pipeline may read, and asks for what else it wants and for all that it would send', async () => {
+  const sends = { publish: { report: true, snapshots: [] } }
+  machine = await openMachine(pipeline([step('clean', 'select * from source.orders')], sends), {
+    remote: () => true,
+  })
+  await machine.file('orders.csv', ORDERS)
+  await machine.file('other.csv', ORDERS)
+  const wantedByDraft = async () =>
+    (await machine.runs.plan(ask({ pipeline_id: machine.draftId }))).grants_needed.map(one => one.target)
+  const [orders, other] = [`${machine.filesDir}/orders.csv`, `${machine.filesDir}/other.csv`]
+  expect(await wantedByDraft()).toEqual([orders, 'report'])
+
+  await machine.allowAll()
+  expect(await wantedByDraft()).toEqual(['report'])
+  machine.draft = {
+    ...machine.draft,
+    sources: {
+      ...machine.draft.sources,
+      other: { ...machine.draft.sources.orders!, path: 'other.csv' },
+    },
+  }
+  expect(await wantedByDraft()).toEqual([other, 'report'])
+  const run = { ...ask({ pipeline_id: machine.draftId }), run_id: newId() }
+  await expect(machine.runs.start(run)).rejects.toMatchObject({ code: 'grant.required' })
+
+  const targets = [
+    { kind: 'read', target: other },
+    { kind: 'publish', target: 'report' },
+  ] as const
+  await machine.runs.allow({ pipeline_id: machine.draftId, targets: [...targets] })
+  expect(await wantedByDraft()).toEqual([])
+  // What the draft was allowed is no grant of its pipeline, and what the pipeline loses its draft loses.
+  machine.definition = machine.draft
+  expect((await machine.runs.plan(ask())).grants_needed).toMatchObject([{ target: other }])
+  await machine.runs.revoke({ pipeline_id: machine.pipelineId, kind: 'read', target: orders })
+  expect(await wantedByDraft()).toEqual([orders])
+})
+
 it('[RUN12] the same id again answers the same run', async () => {
   await open([step('one', 'select 1 as a')], { sources: {} })
   const run_id = newId()

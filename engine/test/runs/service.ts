@@ -28,9 +28,12 @@ export interface Machine {
   readonly filesDir: string
   readonly workspaceId: string
   readonly pipelineId: string
+  readonly draftId: string
   readonly events: Event[]
   runs: RunService
   definition: PipelineDefinition
+  /** Of the draft of the pipeline. */
+  draft: PipelineDefinition
   /** Starts a run and waits for its end. */
   run(input?: Partial<Parameters<RunService['start']>[0]>): Promise<RunView>
   allowAll(): Promise<void>
@@ -66,11 +69,12 @@ export async function openMachine(
       clock: systemClock,
       log: { error: () => undefined },
       deviceId,
-      resolve: async () => ({
-        definition: machine.definition,
+      resolve: async id => ({
+        definition: id === machine.draftId ? machine.draft : machine.definition,
         heads: [HEAD],
         version: null,
         workspaceId: machine.workspaceId,
+        base: id === machine.draftId ? machine.pipelineId : null,
         pipelineName: machine.definition.name,
         filesDir,
       }),
@@ -87,6 +91,8 @@ export async function openMachine(
     events,
     runs: undefined as never,
     definition: pipelineDefinition.parse(definition),
+    draftId: newId(),
+    draft: pipelineDefinition.parse(definition),
     async run(input = {}) {
       const { run_id } = await machine.runs.start({
         pipeline_id: machine.pipelineId,

@@ -202,6 +202,7 @@ export class AgentMachine {
         heads,
         version,
         workspaceId,
+        base: null,
         pipelineName: definition.name,
         filesDir,
       }),
