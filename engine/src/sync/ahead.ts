@@ -9,9 +9,12 @@ export class Ahead {
   /** Numbers of the records, in order. */
   #seqs: number[] = []
 
-  add(records: readonly OwnRecord[]): void {
-    for (const record of records) this.#records.set(record.seq, record)
-    this.#seqs = [...this.#records.keys()].sort((a, b) => a - b)
+  /** These and those of `records`; this one stays as it is, for when the others cannot be stored. */
+  with(records: readonly OwnRecord[]): Ahead {
+    const next = new Ahead()
+    for (const record of [...this.#records.values(), ...records]) next.#records.set(record.seq, record)
+    next.#seqs = [...next.#records.keys()].sort((a, b) => a - b)
+    return next
   }
 
   has(seq: number): boolean {

@@ -76,17 +76,17 @@ export class Outgoing {
   /** Takes what the server has out of the outbox. Its records are stored with the cursor, now if that comes this far. */
   async #stored(stored: readonly OwnRecord[]): Promise<void> {
     const { options, standing } = this.#parts
-    const { ahead } = standing
     const cursor = standing.cursor ?? 0
     for (const { documentId } of stored) this.#tried.delete(documentId)
     // What is not beyond the cursor was read before, with its record.
-    ahead.add(stored.filter(record => record.seq > cursor))
+    const ahead = standing.ahead.with(stored.filter(record => record.seq > cursor))
     const reached = ahead.from(cursor)
     await options.documents.acknowledge(options.workspaceId, stored, {
       records: ahead.upTo(reached),
       reached,
     })
     ahead.drop(reached)
+    standing.ahead = ahead
     standing.cursor = reached
   }
 

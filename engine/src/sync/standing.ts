@@ -13,7 +13,7 @@ export class Standing {
   /** The log has more than the last page. */
   more = false
   /** Own changes that are stored on the server beyond the cursor, with what others wrote in between. */
-  readonly ahead = new Ahead()
+  ahead = new Ahead()
   digest: SyncView['digest'] = 'unknown'
   /** The server told no digest at the log's end. */
   noDigest = false

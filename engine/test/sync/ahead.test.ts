@@ -20,9 +20,8 @@ describe('own changes ahead of the cursor', () => {
         fc.integer({ min: 1, max: 7 }),
         fc.array(fc.nat(39), { maxLength: 3 }),
         (log, page, voided) => {
-          const ahead = new Ahead()
           const gone = new Set(voided.map(i => i + 1).filter(seq => log[seq - 1] === false))
-          ahead.add(log.flatMap((own, i) => (own ? [recordOf(i + 1)] : [])))
+          const ahead = new Ahead().with(log.flatMap((own, i) => (own ? [recordOf(i + 1)] : [])))
           const read: number[] = []
           const stepped: number[] = []
           let cursor = ahead.from(0)
