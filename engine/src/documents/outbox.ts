@@ -106,30 +106,30 @@ export class Outbox {
   ): Promise<{ documentId: string; hash: string; ord: number; live: boolean; bytes: Uint8Array }[]> {
     const unreadable = held.map(id => `'${id}'`)
     const except = unreadable.length > 0 ? `and document_id not in (${unreadable.join()})` : ''
-    const rows = await this.#state.read.all<{
-      document_id: string
-      hash: string
-      ord: number
-      live: boolean
-      bytes: Uint8Array
-    }>(
-      `select o.document_id, o.hash, o.ord, o.live, c.bytes from (
-         select * from outbox where workspace_id = $1 ${except} order by ord limit $2
+    const stored = await this.#state.read.all<{ ord: number; live: boolean; bytes: Uint8Array }>(
+      `select o.ord, o.live, c.bytes from (
+         select ord, live from outbox where workspace_id = $1 ${except} order by ord limit $2
        ) o join changes c on c.ord = o.ord order by o.ord`,
       workspaceId,
       limit,
     )
+    // Whose they are is known here: reading two texts of each row costs more than all else of it.
+    const places = new Map<number, { readonly documentId: string; readonly hash: string }>()
+    for (const [documentId, hashes] of this.#waiting)
+      for (const [hash, ord] of hashes) places.set(ord, { documentId, hash })
+    // Acknowledged while this read: no longer there.
+    const rows = stored.flatMap(row => {
+      const place = places.get(row.ord)
+      return place ? [{ ...row, ...place }] : []
+    })
     const pushed = new Set<string>()
     const end = rows.findIndex(row => {
-      pushed.add(row.document_id)
+      pushed.add(row.documentId)
       // What a draft builds on has to be stored before it.
-      const base = baseOf(row.document_id)
+      const base = baseOf(row.documentId)
       return row.live !== rows[0]?.live || (base !== null && pushed.has(base))
     })
-    return (end < 0 ? rows : rows.slice(0, end)).map(({ document_id, ...row }) => ({
-      ...row,
-      documentId: document_id,
-    }))
+    return end < 0 ? rows : rows.slice(0, end)
   }
 
   /**

@@ -202,9 +202,19 @@ export const putOwnRecords = (tx: Statements, records: readonly OwnRecord[]): Pr
     records.map(one => [one.documentId, one.hash, one.seq, one.receivedAt, one.live, one.authorId]),
   )
 
-/** Ords are numbers of ours, so they are written into the statement; there may be thousands. */
+/** Ords are numbers of ours, so they are written into the statement: thousands, but mostly in a row. */
 export async function removeFromOutbox(tx: Statements, ords: readonly number[]): Promise<void> {
-  if (ords.length > 0) await tx.run(`delete from outbox where ord in (${ords.join(',')})`)
+  const single: number[] = []
+  const ranges: string[] = []
+  const sorted = ords.toSorted((a, b) => a - b)
+  for (let from = 0, to = 0; from < sorted.length; from = to) {
+    const first = sorted[from] as number
+    for (to = from + 1; sorted[to] === first + to - from; ) to++
+    if (to - from < 3) single.push(...sorted.slice(from, to))
+    else ranges.push(`ord between ${first} and ${first + to - from - 1}`)
+  }
+  if (single.length > 0) ranges.push(`ord in (${single.join(',')})`)
+  if (ranges.length > 0) await tx.run(`delete from outbox where ${ranges.join(' or ')}`)
 }
 
 /** Removes what else is kept of a document's content, after it was erased on the server: versions, and what lists say of it. */
