@@ -61,21 +61,26 @@ afterAll(async () => {
 
 describe.skipIf(!available('postgres'))('while people type', () => {
   it('[SIM10] Postgres is restarted and a server is killed: nothing is lost or doubled', async () => {
-    await outage(async () => {
+    await outage(async seen => {
       await postgres.stop()
       await servers[0]!.kill()
       await pause(700)
+      await noticed(seen)
       postgres = await startPostgres({ dir: home, port })
     })
   })
 
   it('[SIM10] the connections to Postgres are cut, again and again, and a server is killed: nothing is lost or doubled', async () => {
-    await outage(async () => {
-      for (let i = 0; i < 12; i++) {
-        await asAdmin(sql => sql.query(CUT))
+    await outage(async seen => {
+      let cut = 0
+      const end = performance.now() + 20_000
+      for (let i = 0; i < 12 || (!seen.has('database.unavailable') && performance.now() < end); i++) {
+        cut += (await asAdmin(sql => sql.query(CUT))).rowCount ?? 0
         if (i === 5) await servers[1]!.kill()
         await pause(60)
       }
+      expect(cut).toBeGreaterThan(0)
+      expect([...seen]).toContain('database.unavailable')
     })
   })
 
@@ -83,9 +88,7 @@ describe.skipIf(!available('postgres'))('while people type', () => {
     await outage(async seen => {
       const refill = limited ? fillDisk() : await takeOnlyReads()
       await servers[0]!.kill()
-      const end = performance.now() + 20_000
-      while (!seen.has('database.unavailable') && performance.now() < end) await pause(50)
-      expect([...seen]).toContain('database.unavailable')
+      await noticed(seen)
       await pause(300)
       await refill()
     })
@@ -97,6 +100,13 @@ describe.skipIf(!available('postgres'))('while people type', () => {
 
 const CUT = `select pg_terminate_backend(pid) from pg_stat_activity
   where pid <> pg_backend_pid() and application_name like 'pluto-server%'`
+
+/** Devices were told of it, so it befell them: else the test would say nothing. */
+async function noticed(seen: ReadonlySet<string>): Promise<void> {
+  const end = performance.now() + 20_000
+  while (!seen.has('database.unavailable') && performance.now() < end) await pause(50)
+  expect([...seen]).toContain('database.unavailable')
+}
 
 /** Three devices type during the outage; afterwards what they acknowledged is looked for. */
 async function outage(befalls: (seen: ReadonlySet<string>) => Promise<void>): Promise<void> {
@@ -138,8 +148,15 @@ async function outage(befalls: (seen: ReadonlySet<string>) => Promise<void>): Pr
       }
     })
     await until(devices, () => network.said.stored.size > 10)
+    seen.clear()
+    const written = () => devices.map(device => device.acknowledged.length)
+    const before = written()
     try {
       await befalls(seen)
+      // Nobody's typing waited for a server.
+      written().forEach((count, i) => {
+        expect(count).toBeGreaterThan(before[i]!)
+      })
     } finally {
       over = true
       await Promise.all(typing)

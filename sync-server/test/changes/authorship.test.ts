@@ -6,6 +6,8 @@ import {
   createComments,
   editComments,
   editMessage,
+  forkDraft,
+  removeMessage,
 } from '@pluto-duck/crdt-model'
 import {
   type AppendVerdict,
@@ -20,7 +22,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { AUDIT_START, auditHash } from '../../src/audit/audit.ts'
 import { type Person, TestServer } from '../server.ts'
-import { actor, note } from './log-fixture.ts'
+import { actor, type Note, note } from './log-fixture.ts'
 
 let test: TestServer
 let ann: Person
@@ -51,16 +53,17 @@ afterAll(() => test?.stop())
 interface Pushed {
   readonly documentId: string
   readonly subject?: Subject
+  readonly base?: string
   readonly changes: readonly Uint8Array[]
 }
-const frameOf = ({ documentId, subject, changes }: Pushed, device: string): Uint8Array =>
+const frameOf = ({ documentId, subject, base, changes }: Pushed, device: string): Uint8Array =>
   encodeSequence([
     { v: 1, device_id: device, live: true },
     ...changes.map(bytes => ({
       document_id: documentId,
       kind: subject ? 'comments' : 'pipeline',
       subject: subject ?? null,
-      base: null,
+      base: base ?? null,
       bytes,
     })),
   ])
@@ -176,12 +179,56 @@ describe('forged authorship', () => {
     let theirs = Automerge.load<CommentsDoc>(Automerge.save(hers), { actor: actor() })
     theirs = editComments(theirs, 'edit', d => editMessage(d, 't', 'm', 'I was wrong'))
     const rewritten = Automerge.getLastLocalChange(theirs) as Uint8Array
+    theirs = Automerge.load<CommentsDoc>(Automerge.save(hers), { actor: actor() })
+    theirs = editComments(theirs, 'remove', d => removeMessage(d, 't', 'm'))
+    const removed = Automerge.getLastLocalChange(theirs) as Uint8Array
     for (const who of [vic, ben])
       expect(
         await refused(async () =>
-          expect(await push(who, { documentId, subject, changes: [rewritten] })).toEqual(['permission']),
+          expect(await push(who, { documentId, subject, changes: [rewritten, removed] })).toEqual([
+            'permission',
+            'permission',
+          ]),
         ),
-      ).toMatchObject([{ actor_user_id: who.id, object_id: documentId, details: { code: 'permission' } }])
+      ).toMatchObject([
+        { actor_user_id: who.id, object_id: documentId, details: { code: 'permission', count: 2 } },
+      ])
+    // Hers, by herself: what is refused above is refused for who sent it.
+    let rightly = Automerge.load<CommentsDoc>(Automerge.save(hers), { actor: actor() })
+    rightly = editComments(rightly, 'edit', d => editMessage(d, 't', 'm', 'Why 43?'))
+    const rightful = Automerge.getLastLocalChange(rightly) as Uint8Array
+    expect(await push(ann, { documentId, subject, changes: [rightful] })).toEqual([expect.any(Number)])
+  })
+
+  it('[DRAFT4][DRAFT15][AUD3] in drafts: a viewer, another workspace’s pipeline, an actor that says something else, a change of the pipeline', async () => {
+    const [base, draft] = [newId(), newId()]
+    const source = note(actor())
+    await push(ann, { documentId: base, changes: [source.first] })
+    const fork = forkDraft(source.doc(), Automerge.getHeads(source.doc()), 'a draft', { actor: actor() })
+    const begun = Automerge.getLastLocalChange(fork) as Uint8Array
+    expect(await push(ann, { documentId: draft, base, changes: [begun] })).toEqual([expect.any(Number)])
+    const written = (on: Automerge.Doc<Note>, by: string, text: string): Uint8Array => {
+      const own = Automerge.clone(on, { actor: by })
+      return Automerge.getLastLocalChange(
+        Automerge.change(own, d => Automerge.splice(d, ['text'], 0, 0, text)),
+      ) as Uint8Array
+    }
+    const twice = actor()
+    await push(ann, { documentId: base, changes: [written(source.doc(), twice, 'here')] })
+    const foreign = newId()
+    await push(eve, { documentId: foreign, changes: [note(actor()).first] }, deviceOf(eve), elsewhere)
+    const wrong: [Person, string, string, Uint8Array, string][] = [
+      [vic, draft, base, written(fork, actor(), 'a viewer'), 'permission'],
+      [ann, newId(), foreign, begun, 'missing_deps'],
+      [ann, draft, base, written(fork, twice, 'there'), 'actor'],
+      [ann, draft, base, source.first, 'invalid'],
+    ]
+    for (const [who, documentId, of, change, code] of wrong)
+      expect(
+        await refused(async () =>
+          expect(await push(who, { documentId, base: of, changes: [change] })).toEqual([code]),
+        ),
+      ).toMatchObject([{ actor_user_id: who.id, object_id: documentId, details: { code, count: 1 } }])
   })
 
   it('[LOG8][API3][AUD3][AUD4] ids of other workspaces', async () => {
