@@ -134,7 +134,7 @@ export class WorkspaceLane {
     this.strands.delete(documentId)
   }
 
-  /** Settles every push of the group; never throws. */
+  /** Settles every push of the group; never throws. Begins in the turn in which it is called, before it is its strand's `current`. */
   private async decide(documentId: string, group: readonly Waiting[]): Promise<void> {
     // Only between two groups: one that is being tried holds on to its document.
     if (this.forgotten.delete(documentId)) this.documents.close(documentId)
@@ -151,9 +151,10 @@ export class WorkspaceLane {
   }
 
   private async appendGroup(pushes: readonly Push[]): Promise<Verdict[][]> {
-    // What a draft builds on may have come just before it.
-    for (const base of new Set(pushes.flatMap(push => push.changes.flatMap(item => item.base ?? []))))
-      await this.strands.get(base)?.current
+    // What a draft builds on may have come just before it. All are looked up in the turn in which this group begins: a group waits for
+    // those that began before it alone, so whatever a push claims to be a draft of, no two wait for each other.
+    const bases = new Set(pushes.flatMap(push => push.changes.flatMap(item => item.base ?? [])))
+    await Promise.all([...bases].map(base => this.strands.get(base)?.current))
     const passed: Passed = { changes: new Set(), titles: new Map() }
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       try {

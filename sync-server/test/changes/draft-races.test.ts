@@ -143,6 +143,32 @@ describe('drafts that are written at the same moment', () => {
     await sound(device.workspaceId)
   })
 
+  it('[LOG15] what names itself, or another draft, as what it is a draft of is decided all the same, and holds up nobody', async () => {
+    const { device, base, draft, sibling, source, fork, beside } = await world()
+    const one = appender()
+    const change = (on: Automerge.Doc<Note>) => written(on, actor(), 'x')[0]!
+    // Each push by itself: those of one document that wait together are one group.
+    const pushes = [
+      inDraft(draft, base, change(fork)),
+      inDraft(draft, base, change(fork)),
+      inDraft(draft, draft, change(fork)),
+      inDraft(sibling, base, change(beside)),
+      inDraft(sibling, draft, change(beside)),
+      inDraft(draft, sibling, change(fork)),
+      { ...pipelineChange(base, change(source.doc())), base: draft },
+      pipelineChange(base, change(source.doc())),
+    ]
+    for (let round = 0; round < 3; round++) {
+      const answers = await Promise.all(pushes.map(item => one.append(device.pushOf([item]))))
+      const known = round > 0
+      expect(answers.map(answer => outcome(answer)[0])).toEqual(
+        ['new', 'new', 'invalid', 'new', 'invalid', 'invalid', 'invalid', 'new'].map(expected =>
+          expected === 'new' ? expect.any(Number) : known ? expect.anything() : expected,
+        ),
+      )
+    }
+  }, 20_000)
+
   it('[INT3] a change of another device than its actor’s is found, and what belongs to no device is none', async () => {
     const { device, base, source } = await world()
     const other = new TestDevice(device.workspaceId)
