@@ -1,5 +1,11 @@
 import * as A from '@automerge/automerge'
-import { canonicalJson, contentHash, type PipelineDoc, pipelineFromDoc } from '@pluto-duck/crdt-model'
+import {
+  canonicalJson,
+  composeDraft,
+  contentHash,
+  type PipelineDoc,
+  pipelineFromDoc,
+} from '@pluto-duck/crdt-model'
 import type { SimDevice } from './device.ts'
 import type { World } from './simulate.ts'
 
@@ -10,6 +16,8 @@ interface LogRow {
   readonly actor: string
   readonly device_id: string
   readonly kind: string
+  /** Of a draft: its pipeline. */
+  readonly base: string | null
   readonly bytes: Uint8Array
 }
 
@@ -17,7 +25,7 @@ interface LogRow {
 export async function check(world: World): Promise<number> {
   const { cluster, workspaceId, network } = world
   const { rows: log } = await cluster.sql.query<LogRow>(
-    `select c.seq, c.document_id, encode(c.hash, 'hex') as hash, c.actor, c.device_id, d.kind, c.bytes
+    `select c.seq, c.document_id, encode(c.hash, 'hex') as hash, c.actor, c.device_id, d.kind, d.base, c.bytes
      from changes c join documents d on d.workspace_id = c.workspace_id and d.id = c.document_id
      where c.workspace_id = $1 order by c.seq`,
     [workspaceId],
@@ -38,13 +46,26 @@ export async function check(world: World): Promise<number> {
   )
   for (const [i, row] of log.entries())
     must(Number(row.seq) === i + 1, `seq ${row.seq} is the ${i + 1}th of the log`)
-  const places = new Map<string, number>()
+  // A merged draft's changes are its pipeline's as well, under a number of their own.
+  const places: Places = new Map()
   for (const row of log) {
-    must(!places.has(row.hash) || row.kind === 'comments', `${row.hash} is in the log twice`)
-    places.set(row.hash, Number(row.seq))
+    const inDocuments = places.get(row.hash) ?? new Map<string, number>()
+    places.set(row.hash, inDocuments)
+    must(!inDocuments.has(row.document_id), `${row.hash} is in the log of ${row.document_id} twice`)
+    inDocuments.set(row.document_id, Number(row.seq))
+    const others = log.filter(one => one.hash === row.hash && one.document_id !== row.document_id)
+    must(
+      row.kind === 'comments' ||
+        others.every(one => one.base === row.document_id || row.base === one.document_id),
+      `${row.hash} is in the log of documents that have nothing to do with each other`,
+    )
   }
   for (const [hash, seq] of network.said.stored)
-    must(places.get(hash) === seq, `${hash} was said to be stored as ${seq}, and is ${places.get(hash)}`)
+    must(
+      [...(places.get(hash)?.values() ?? [])].includes(seq),
+      `${hash} was said to be stored as ${seq}, and is not`,
+    )
+  wrong.push(...(await checkMerged(world, log, places)))
   const actors = new Map<string, string>()
   for (const { actor, device_id } of log) {
     const known = actors.get(actor)
@@ -65,7 +86,7 @@ export async function check(world: World): Promise<number> {
     for (const { id, heads: there } of heads)
       must(same(there, headsOf(documents.get(id))), `the server's heads of ${id} are not those of its log`)
     for (const device of world.devices)
-      wrong.push(...(await checkDevice(device, world.isAllowed(device), documents, places)))
+      wrong.push(...(await checkDevice(world, device, world.isAllowed(device), documents, places)))
     wrong.push(...(await checkVersions(world, documents)))
     if (wrong.length === 0) wrong.push(...(await checkNewDevice(world, documents)))
   } finally {
@@ -83,25 +104,60 @@ const same = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.toSorted().join() === b.toSorted().join()
 const contentOf = (doc: A.Doc<unknown>): string => JSON.stringify(A.toJS(doc))
 
+type Places = Map<string, Map<string, number>>
+
 function rebuild(log: readonly LogRow[]): Map<string, A.Doc<unknown>> {
-  const bytes = new Map<string, Uint8Array[]>()
+  const bytes = new Map<string, { readonly base: string | null; readonly list: Uint8Array[] }>()
   for (const row of log) {
-    const list = bytes.get(row.document_id) ?? []
-    bytes.set(row.document_id, list)
-    list.push(row.bytes)
+    const entry = bytes.get(row.document_id) ?? { base: row.base, list: [] }
+    bytes.set(row.document_id, entry)
+    entry.list.push(row.bytes)
   }
-  return new Map([...bytes].map(([id, list]) => [id, A.applyChanges(A.init<unknown>(), list)[0]]))
+  const docs = new Map<string, A.Doc<unknown>>()
+  for (const [id, { base, list }] of bytes)
+    if (base === null) docs.set(id, A.applyChanges(A.init<unknown>(), list)[0])
+  for (const [id, { base, list }] of bytes) {
+    const whole = base === null ? undefined : docs.get(base)
+    if (whole) docs.set(id, composeDraft(whole, list))
+  }
+  return docs
 }
 
-/** SIM1, SIM3, SIM4, SIM6. */
+/** SIM11: what a merged draft said is its pipeline's, once; what was merged is a version. */
+async function checkMerged(world: World, log: readonly LogRow[], places: Places): Promise<string[]> {
+  const { rows } = await world.cluster.sql.query<{ id: string; pipeline_id: string; version: number | null }>(
+    `select id, pipeline_id, version from drafts where workspace_id = $1 and state = 'merged'`,
+    [world.workspaceId],
+  )
+  const wrong: string[] = []
+  for (const { id, pipeline_id, version } of rows) {
+    if (version === null) wrong.push(`the draft ${id} was merged as no version`)
+    for (const { hash } of log.filter(row => row.document_id === id))
+      if (!places.get(hash)?.has(pipeline_id))
+        wrong.push(`${hash} of the merged draft ${id} is not in its pipeline`)
+  }
+  return wrong
+}
+
+async function forksOf(world: World): Promise<Set<string>> {
+  const { rows } = await world.cluster.sql.query<{ id: string }>(
+    'select id from documents where workspace_id = $1 and base is not null',
+    [world.workspaceId],
+  )
+  return new Set(rows.map(row => row.id))
+}
+
+/** SIM1, SIM3, SIM4, SIM6, SIM12. */
 async function checkDevice(
+  world: World,
   device: SimDevice,
   allowed: boolean,
   log: ReadonlyMap<string, A.Doc<unknown>>,
-  places: ReadonlyMap<string, number>,
+  places: Places,
 ): Promise<string[]> {
   const wrong: string[] = []
   const { documents } = device.running
+  const forks = await forksOf(world)
   const list = documents.list(device.workspaceId)
   if (allowed) {
     if (
@@ -127,9 +183,18 @@ async function checkDevice(
       wrong.push(`${device.name} has changes that wait`)
   }
 
+  // SIM12
+  else if (device.left && list.length > 0)
+    wrong.push(`${device.name} left, and still has ${list.map(info => info.documentId).join(', ')}`)
+
   const drafts: A.Doc<unknown>[] = []
-  for (const { draftId, code } of await documents.drafts(device.workspaceId)) {
-    if (code !== 'permission') wrong.push(`${device.name} has a draft of code ${code}`)
+  const kept = await documents.drafts(device.workspaceId)
+  for (const { draftId, documentId, code } of kept) {
+    // A draft that was merged or closed takes no more changes; one that builds on a refused edit of its pipeline is refused with it.
+    const settled = code === 'invalid' && forks.has(documentId)
+    const follows = code === 'missing_deps' && kept.some(one => one.code === 'permission')
+    if (code !== 'permission' && !settled && !follows)
+      wrong.push(`${device.name} has a draft of code ${code} of ${documentId}`)
     drafts.push(A.load((await documents.draft(draftId)).bytes))
   }
   for (const { documentId, hash } of device.acknowledged) {
@@ -192,7 +257,7 @@ async function checkNewDevice(world: World, log: ReadonlyMap<string, A.Doc<unkno
     await device.open()
     const status = await device.running.sync.now()
     if (status.state !== 'in_sync') return [`a new device is not in sync: ${JSON.stringify(status)}`]
-    return await checkDevice(device, true, log, new Map())
+    return await checkDevice(world, device, true, log, new Map())
   } finally {
     await device.remove(true)
   }

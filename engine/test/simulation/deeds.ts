@@ -34,17 +34,20 @@ const YEAR_MS = 365 * 24 * 3_600_000
 /** One deed of the person at a device. What the device acknowledges is noted; what it refuses is nobody's loss. */
 export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: Rng): Promise<void> {
   if (!device.up) await device.open()
-  const pipelines = device.running.documents.list(device.workspaceId).filter(info => info.kind === 'pipeline')
+  const all = device.running.documents.list(device.workspaceId).filter(info => info.kind === 'pipeline')
+  const pipelines = all.filter(info => info.base === null)
   const pipelineId = pipelines.length > 0 ? rng.pick(pipelines).documentId : null
+  // What can be written into: pipelines and their drafts.
+  const documentId = all.length > 0 ? rng.pick(all).documentId : null
   switch (deed) {
     case 'create':
       if (pipelines.length < 3) await create(device, rng)
       return
     case 'type':
-      if (pipelineId) await type(device, pipelineId, rng)
+      if (documentId) await type(device, documentId, rng)
       return
     case 'edit':
-      if (pipelineId) await edit(device, pipelineId, rng)
+      if (documentId) await edit(device, documentId, rng)
       return
     case 'comment':
     case 'reply':
@@ -61,6 +64,14 @@ export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: R
     case 'apply_draft':
       await applyDraft(device, rng)
       return
+    case 'fork':
+      if (pipelineId && all.length - pipelines.length < 2) await fork(device, pipelineId, rng)
+      return
+    case 'settle': {
+      const forks = all.filter(info => info.base !== null)
+      if (forks.length > 0) await settleFork(device, rng.pick(forks).documentId, rng)
+      return
+    }
     case 'rest':
       await pause(rng.between(1, 20))
       return
@@ -298,5 +309,49 @@ async function applyDraft(device: SimDevice, rng: Rng): Promise<void> {
     A.free(doc)
     await documents.applyDraft(draftId)
     device.say('applied a draft again')
+  })
+}
+
+async function fork(device: SimDevice, pipelineId: string, rng: Rng): Promise<void> {
+  const draftId = newId()
+  const from = rng.pick(['working', 'working', 'current'] as const)
+  device.say(`forks ${short(pipelineId)} as ${short(draftId)}`)
+  const entry = await device.attempt('forking', ({ drafts }) => drafts.create(draftId, pipelineId, 'd', from))
+  if (!entry) return
+  device.acknowledge(draftId, entry.heads)
+  if (rng.chance(0.6)) await edit(device, draftId, rng)
+  if (rng.chance(0.3)) await settleFork(device, draftId, rng)
+}
+
+/** What people do with a draft beside editing it. */
+async function settleFork(device: SimDevice, draftId: string, rng: Rng): Promise<void> {
+  const what = rng.pick(['take in', 'ask', 'review', 'merge', 'merge', 'close'] as const)
+  const verdict = rng.pick(['approved', 'approved', 'changes_requested'] as const)
+  const from = rng.pick(['working', 'current'] as const)
+  device.say(`draft ${short(draftId)}: ${what}`)
+  await device.attempt(`draft: ${what}`, async ({ drafts, documents }) => {
+    switch (what) {
+      case 'take in':
+        await drafts.takeIn(draftId, from)
+        return
+      case 'ask':
+        await drafts.requestReview(draftId, 'please')
+        return
+      case 'review':
+        await drafts.review(draftId, verdict, '')
+        return
+      case 'merge': {
+        const pipelineId = documents.info(draftId).base
+        const outcome = await drafts.merge(draftId, 'merged', true)
+        device.say(`draft ${short(draftId)}: ${outcome.state}`)
+        if (outcome.state === 'merged' && pipelineId !== null) {
+          const { version_id, number } = outcome.version
+          device.published.push({ pipelineId, versionId: version_id, number })
+        }
+        return
+      }
+      case 'close':
+        await drafts.close(draftId)
+    }
   })
 }

@@ -2,6 +2,7 @@ import * as A from '@automerge/automerge'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type Role, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { Documents } from '../../src/documents/index.ts'
+import { Drafts } from '../../src/drafts/drafts.ts'
 import { Marks, Publisher } from '../../src/publish/index.ts'
 import { Settings, type State, Workspaces } from '../../src/state/index.ts'
 import { fetchRecords, Sync, WireClient } from '../../src/sync/index.ts'
@@ -40,6 +41,7 @@ interface Running {
   readonly sync: Sync
   readonly publisher: Publisher
   readonly versions: Versions
+  readonly drafts: Drafts
   readonly cache: VersionCache
   readonly marks: Marks
   readonly client: WireClient
@@ -62,6 +64,8 @@ export class SimDevice {
   /** Hashes whose draft a person applied again or threw away. */
   readonly settledByPerson = new Set<string>()
   offline = false
+  /** It heard that its person is no member any more, and gave the workspace's documents back. */
+  left = false
   disk: DiskWeather | null = null
   /** Its disk may have failed since somebody last tried it. */
   harmed = false
@@ -74,6 +78,7 @@ export class SimDevice {
   #unharm: () => void = () => undefined
   #running: Running | null = null
   #paused = false
+  #opening: Promise<void> | null = null
   #generation = 0
   readonly #parts: DeviceParts
   readonly #ends: Promise<unknown>[] = []
@@ -111,7 +116,16 @@ export class SimDevice {
     this.#parts.trace.say(this.name, what)
   }
 
-  async open(): Promise<void> {
+  /** @param returns its person is a member again. */
+  open(returns = false): Promise<void> {
+    if (this.#running) return Promise.resolve()
+    this.#opening ??= this.#open(returns).finally(() => {
+      this.#opening = null
+    })
+    return this.#opening
+  }
+
+  async #open(returns: boolean): Promise<void> {
     const { workspaceId, network, rng, trace, store } = this.#parts
     const fresh = this.#folder === '' ? await freshState(store) : null
     if (fresh) this.#folder = fresh.folder
@@ -197,7 +211,29 @@ export class SimDevice {
         step_id: problem.step_id ?? null,
       }),
     })
-    this.#running = { state, documents, sync, publisher, versions, cache, marks, client, views: new Map() }
+    const drafts = new Drafts({
+      documents,
+      server: calls,
+      versions: cache,
+      workspaceId: () => workspaceId,
+      sync: async () => {
+        await sync.now()
+      },
+      stepFacts: async () => new Map(),
+      toMarks: async () => [],
+    })
+    this.#running = {
+      state,
+      documents,
+      sync,
+      publisher,
+      versions,
+      drafts,
+      cache,
+      marks,
+      client,
+      views: new Map(),
+    }
     documents.on(event => {
       if (!alive()) return
       if (event.kind === 'reset') this.#running?.views.delete(event.documentId)
@@ -208,11 +244,29 @@ export class SimDevice {
     })
     if (this.#paused) sync.pause(true)
     await sync.start()
+    // A host asks at each start which workspaces are left to it.
+    if (this.left && !returns) await this.leave()
   }
 
   pause(paused: boolean): void {
     this.#paused = paused
     this.#running?.sync.pause(paused)
+  }
+
+  /** What the host does when its person is no member any more: what was not sent is kept as drafts, the rest goes. */
+  async leave(): Promise<void> {
+    this.left = true
+    await this.attempt('leaving', async ({ sync, documents }) => {
+      await sync.stop()
+      const { drafts, unreadable } = await documents.leave(this.workspaceId, {
+        code: 'permission',
+        reason: 'no longer a member',
+      })
+      this.say(`leaves the workspace with ${drafts.length} drafts`)
+      for (const { error } of unreadable)
+        if (!this.#diskSaid(error))
+          this.#parts.trace.problem(`${this.name} could not leave: ${String(error)}`)
+    })
   }
 
   /** Ends in good order. */

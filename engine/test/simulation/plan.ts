@@ -15,6 +15,8 @@ export type Deed =
   | 'publish'
   | 'restore'
   | 'apply_draft'
+  | 'fork'
+  | 'settle'
   | 'rest'
   | 'restart'
   | 'crash'
@@ -27,7 +29,9 @@ export type Deed =
 export type Event =
   | 'role'
   | 'remove'
+  | 'return'
   | 'crash_server'
+  | 'restart_server'
   | 'reset_database'
   | 'reset_listeners'
   | 'lose_notifications'
@@ -45,7 +49,7 @@ export interface Plan {
   readonly disk: DiskWeather
   readonly deeds: Readonly<Partial<Record<Deed, number>>>
   readonly events: Readonly<Partial<Record<Event, number>>>
-  /** Deaths of servers at most: starting one costs as much as the rest of a seed. */
+  /** Deaths and restarts of servers at most: starting one costs as much as the rest of a seed. */
   readonly serverDeaths: number
 }
 
@@ -60,6 +64,8 @@ const DEEDS: Record<Deed, number> = {
   publish: 4,
   restore: 1,
   apply_draft: 2,
+  fork: 3,
+  settle: 6,
   rest: 4,
   restart: 1,
   crash: 1,
@@ -71,8 +77,10 @@ const DEEDS: Record<Deed, number> = {
 }
 const EVENTS: Record<Event, number> = {
   role: 4,
-  remove: 1,
+  remove: 2,
+  return: 4,
   crash_server: 3,
+  restart_server: 1,
   reset_database: 1,
   reset_listeners: 1,
   lose_notifications: 1,
@@ -84,6 +92,10 @@ const DUCKDB = 0.125
 
 /** How often a simulation has so many devices: most faults need two, and a seed costs by the device. */
 const DEVICES = { 2: 24, 3: 6, 4: 2, 5: 1, 6: 1, 7: 0.5, 8: 0.5 }
+
+/** A draft that nobody does anything with shows little. */
+const withSettling = (deeds: Plan['deeds']): Plan['deeds'] =>
+  deeds.fork ? { ...deeds, settle: DEEDS.settle } : deeds
 
 /** Each simulation has only some kinds of deeds and faults: what hides in the noise of all together shows there. */
 export function makePlan(rng: Rng): Plan {
@@ -113,7 +125,7 @@ export function makePlan(rng: Rng): Plan {
       delayed: harm(0.15),
     },
     disk: { statement: 0.05, commit: rng.chance(0.5) ? 0.05 : 0, afterCommit: rng.chance(0.5) ? 0.05 : 0 },
-    deeds: some(DEEDS, ['type', 'create', 'rest']),
+    deeds: withSettling(some(DEEDS, ['type', 'create', 'rest'])),
     events: some(EVENTS, ['rest']),
     serverDeaths: rng.pick([0, 0, 0, 1, 1, 2]),
     store: rng.chance(DUCKDB) ? 'duckdb' : 'light',

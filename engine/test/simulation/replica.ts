@@ -10,6 +10,7 @@ export class Replica {
   readonly link: PostgresLink
   readonly #died = new AbortController()
   #closed: Promise<void> | null = null
+  #leaves = false
 
   private constructor(name: string, server: RunningServer, link: PostgresLink) {
     this.name = name
@@ -29,8 +30,9 @@ export class Replica {
     return new Replica(name, await startServer(config, options), link)
   }
 
+  /** It takes no more requests. */
   get dead(): boolean {
-    return this.#died.signal.aborted
+    return this.#leaves || this.#died.signal.aborted
   }
 
   /** Aborted at its death. */
@@ -50,6 +52,12 @@ export class Replica {
       this.#bury()
       then()
     })
+  }
+
+  /** Ends in good order: what is under way is answered, new requests go to others. */
+  leave(): Promise<void> {
+    this.#leaves = true
+    return this.close()
   }
 
   /** Waits for what is left of it; a living one ends in good order. */

@@ -177,6 +177,7 @@ export class World {
       device.dieAt = null
       if (await this.#isBroken(device)) device.crash('for its disk is broken')
       if (!device.up) await device.open()
+      else if (device.left) await device.leave()
       device.pause(false)
     }
     const until = performance.now() + HEAL_MS
@@ -197,6 +198,10 @@ export class World {
 
   async #work(device: SimDevice, rng: Rng): Promise<void> {
     for (let step = 0; step < this.plan.steps; step++) {
+      if (device.left) {
+        await pause(rng.between(5, 20))
+        continue
+      }
       const deed = rng.weighted(this.plan.deeds)
       device.doing = deed
       await carryOut(device, deed, this.plan, rng)
@@ -228,6 +233,7 @@ export class World {
       if (this.#over) break
       const event = rng.weighted(this.plan.events)
       if (this.cluster.replicas.length === 0) continue
+      const heard = rng.chance(0.5)
       const replica = rng.pick(this.cluster.replicas)
       const person = rng.pick(this.#people)
       const role = rng.pick<Role>(['editor', 'viewer', 'owner'])
@@ -238,7 +244,13 @@ export class World {
           if (person !== this.owner && !this.removed.has(person.userId)) await this.#setRole(person, role)
           break
         case 'remove':
-          if (person !== this.owner && !this.removed.has(person.userId)) await this.#remove(person)
+          if (person !== this.owner && !this.removed.has(person.userId)) await this.#remove(person, heard)
+          break
+        case 'return':
+          if (this.removed.has(person.userId)) await this.#return(person, role)
+          break
+        case 'restart_server':
+          this.#restartServer(replica)
           break
         case 'crash_server':
           this.#crashServer(replica, count, moment)
@@ -274,6 +286,15 @@ export class World {
     })
   }
 
+  #restartServer(replica: Replica): void {
+    if (replica.dead || this.#deaths >= this.plan.serverDeaths) return
+    this.#deaths++
+    this.trace.say(replica.name, 'ends in good order')
+    const problem = (error: unknown) => this.trace.problem(`a server did not restart: ${String(error)}`)
+    replica.leave().catch(problem)
+    setTimeout(() => this.cluster.have(this.plan.replicas).catch(problem), 20)
+  }
+
   async #setRole(person: Person, role: Role): Promise<void> {
     this.trace.say('owner', `makes ${person.name} ${role}`)
     await this.#asOwner(client =>
@@ -284,7 +305,8 @@ export class World {
     )
   }
 
-  async #remove(person: Person): Promise<void> {
+  /** @param heard their devices hear of it, and give the documents back. */
+  async #remove(person: Person, heard: boolean): Promise<void> {
     this.trace.say('owner', `removes ${person.name}`)
     this.removed.add(person.userId)
     await this.#asOwner(client =>
@@ -292,6 +314,24 @@ export class World {
         params: { workspace_id: this.workspaceId, user_id: person.userId },
       }),
     )
+    if (heard) await Promise.all(this.#devicesOf(person).map(device => device.leave()))
+  }
+
+  /** Invited again: devices that had given the documents back fetch them anew, the others go on with what they have. */
+  async #return(person: Person, role: Role): Promise<void> {
+    this.trace.say('owner', `invites ${person.name} again`)
+    await this.#asOwner(() => this.#invite(person, role === 'owner' ? 'editor' : role))
+    this.removed.delete(person.userId)
+    for (const device of this.#devicesOf(person)) {
+      if (!device.left) continue
+      await device.close()
+      await device.open(true)
+      device.left = false
+    }
+  }
+
+  #devicesOf(person: Person): SimDevice[] {
+    return this.devices.filter(device => device.person === person)
   }
 
   async #invite(person: Person, role: Role): Promise<void> {

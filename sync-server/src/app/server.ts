@@ -1,5 +1,5 @@
 import { createServer, type RequestListener, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type Logger, pino } from 'pino'
 import { artifactsFeature } from '../artifacts/index.ts'
@@ -56,6 +56,7 @@ export interface RunningServer {
 }
 
 const DRAIN_MS = 10_000
+const IDLE_MS = 50
 
 /**
  * Starts the whole server: database, schema, routes. When it resolves, it answers. Throws `config.invalid` naming the
@@ -198,6 +199,7 @@ const createGate = (): { listener: RequestListener; open: (app: RequestListener)
 const listen = (config: Config, listener: RequestListener): Promise<Server> =>
   new Promise((resolve, reject) => {
     const server = createServer({ keepAliveTimeout: 65_000 }, listener)
+    watchConnections(server)
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const setting = cause.code === 'EADDRINUSE' || cause.code === 'EACCES' ? 'PORT' : 'HOST'
       const what =
@@ -217,8 +219,25 @@ const listen = (config: Config, listener: RequestListener): Promise<Server> =>
 
 const drain = async (server: Server): Promise<void> => {
   const ended = new Promise<void>(resolve => server.close(() => resolve()))
+  // Those that have asked nothing yet, as browsers make them in advance: to Node they are not idle.
+  for (const socket of connections.get(server) ?? []) if (socket.bytesRead === 0) socket.destroy()
+  // What is answered from now on would be kept open for a next request.
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_MS)
   server.closeIdleConnections()
   const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS)
   await ended
+  clearInterval(idle)
   clearTimeout(timer)
+}
+
+/** The open connections of a server. */
+const connections = new WeakMap<Server, Set<Socket>>()
+
+const watchConnections = (server: Server): void => {
+  const sockets = new Set<Socket>()
+  connections.set(server, sockets)
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
 }
