@@ -101,20 +101,19 @@ export async function readIndex(
   }
 }
 
-/** A document's snapshot and the changes after it. */
+/** A document's snapshot and the changes after it, as they were at one moment. */
 export async function readDocument(
   state: State,
   documentId: string,
 ): Promise<{ snapshot: Uint8Array | null; changes: { ord: number; hash: string; bytes: Uint8Array }[] }> {
-  const snapshot = await state.read.first<{ bytes: Uint8Array }>(
-    'select bytes from snapshots where document_id = $1',
+  const rows = await state.read.all<{ hash: string | null; ord: number; bytes: Uint8Array }>(
+    `select null as hash, ord, bytes from snapshots where document_id = $1
+     union all select hash, ord, bytes from changes where document_id = $1
+     order by ord`,
     documentId,
   )
-  const changes = await state.read.all<{ ord: number; hash: string; bytes: Uint8Array }>(
-    'select ord, hash, bytes from changes where document_id = $1 order by ord',
-    documentId,
-  )
-  return { snapshot: snapshot?.bytes ?? null, changes }
+  const changes = rows.flatMap(({ hash, ...row }) => (hash === null ? [] : [{ ...row, hash }]))
+  return { snapshot: rows.find(row => row.hash === null)?.bytes ?? null, changes }
 }
 
 export async function putInfo(tx: Statements, info: Omit<DocumentInfo, 'heads'>): Promise<void> {
