@@ -39,9 +39,12 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
 
 class Hanging extends Error {}
 
-/** One simulation: people work on devices while everything fails; then nothing does, and the rules of SPEC.md are looked at. */
-export async function simulate(cluster: Cluster, seed: number): Promise<Result> {
-  const world = new World(cluster, seed)
+/**
+ * One simulation: people work on devices while everything fails; then nothing does, and the rules of SPEC.md are looked at.
+ * @param plan default: the one that the seed makes. A finding keeps its plan, which stays what it was when plans are made otherwise.
+ */
+export async function simulate(cluster: Cluster, seed: number, plan?: Plan): Promise<Result> {
+  const world = new World(cluster, seed, plan)
   let failure: string | null = null
   let changes = 0
   try {
@@ -81,10 +84,10 @@ export class World {
   #over = false
   #deaths = 0
 
-  constructor(cluster: Cluster, seed: number) {
+  constructor(cluster: Cluster, seed: number, plan?: Plan) {
     this.cluster = cluster
     this.rng = new Rng(seed)
-    this.plan = makePlan(this.rng.fork('plan'))
+    this.plan = plan ?? makePlan(this.rng.fork('plan'))
     this.network = new Network(this.trace, () => cluster.replicas)
     this.trace.say('plan', JSON.stringify(this.plan))
   }
