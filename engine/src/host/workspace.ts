@@ -22,6 +22,7 @@ import type { ServerCalls } from '../versions/server-calls.ts'
 import type { VersionCache } from '../versions/version-cache.ts'
 import type { Account } from './account.ts'
 import type { TopicBus } from './bus.ts'
+import { needsOf } from './needs.ts'
 import type { Overviews } from './overviews.ts'
 
 type WorkspaceEntry = z.infer<typeof workspaceEntry>
@@ -196,7 +197,7 @@ export class OpenWorkspace {
 
   async syncState(): Promise<SyncState> {
     const status = this.#sync?.status()
-    const needs = this.#row ? await this.#needs(status?.diverged ?? []) : []
+    const needs = this.#row ? await needsOf(this.#p, this.#row.workspace_id, status?.diverged ?? []) : []
     const base = {
       waiting:
         status?.waiting ??
@@ -537,44 +538,6 @@ export class OpenWorkspace {
     if (sync === 'signed_out' || sync === 'offline') return sync
     if (needsYou) return 'needs_you'
     return sync ?? 'syncing'
-  }
-
-  async #needs(diverged: readonly string[]): Promise<SyncState['needs']> {
-    const needs: SyncState['needs'] = []
-    const pipelines = this.#p.documents
-      .list(this.id)
-      .filter(({ kind, base }) => kind === 'pipeline' && base === null)
-    const overviews = await this.#p.overviews.all(pipelines)
-    const reviewed = await this.#p.marks.reviewed()
-    for (const info of pipelines) {
-      const marks = overviews.get(info.documentId)?.marks.filter(({ id }) => !reviewed.has(id)) ?? []
-      if (marks.length === 0) continue
-      const steps = [...new Set(marks.map(mark => mark.label))]
-      needs.push({ kind: 'marks', pipeline_id: info.documentId, pipeline: info.title, steps })
-    }
-    for (const draft of await this.#p.documents.drafts(this.id)) {
-      needs.push({
-        kind: 'refused',
-        draft_id: draft.draftId,
-        document_id: draft.documentId,
-        title: draft.title,
-        reason: draft.reason,
-      })
-    }
-    for (const { pipelineId, reason } of this.#p.publisher.needs(this.id)) {
-      const pipeline = this.#p.documents.has(pipelineId)
-        ? this.#p.documents.info(pipelineId).title
-        : pipelineId
-      needs.push({ kind: 'publish', pipeline_id: pipelineId, pipeline, reason })
-    }
-    for (const documentId of diverged) {
-      needs.push({
-        kind: 'diverged',
-        document_id: documentId,
-        title: this.#p.documents.info(documentId).title,
-      })
-    }
-    return needs
   }
 
   #nameOf(userId: string): string {
