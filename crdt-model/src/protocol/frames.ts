@@ -373,8 +373,6 @@ export interface AppendReading {
   /** Default: packs are refused. */
   readonly unpack?: Unpack
   readonly sha256?: BundleLimits['sha256']
-  /** Called with each bundle and what it holds. */
-  readonly onBundle?: (changes: readonly { readonly hash: string }[], bundle: Uint8Array) => void
 }
 
 /**
@@ -384,7 +382,7 @@ export interface AppendReading {
  */
 export const parseAppend = (
   body: Uint8Array,
-  { unpack = noPacks, sha256, onBundle }: AppendReading = {},
+  { unpack = noPacks, sha256 }: AppendReading = {},
 ): { header: AppendHeader; items: AppendItem[] } => {
   const all = itemsOf(body)
   const header = appendHeader.safeParse(all.next().value)
@@ -413,12 +411,10 @@ export const parseAppend = (
     if (!parsed.success) throw invalid(`item ${items.length}`, parsed.error)
     const { bundle, ...of } = parsed.data
     const limits = { changes: LIMITS.pushChanges - items.length, bytes: room, ...(sha256 ? { sha256 } : {}) }
-    const changes = decodeBundle(bundle, limits)
-    for (const { bytes: change } of changes) {
+    for (const { bytes: change } of decodeBundle(bundle, limits)) {
       take(change.length)
       items.push({ ...of, bytes: change })
     }
-    onBundle?.(changes, bundle)
   }
   return { header: header.data, items }
 }

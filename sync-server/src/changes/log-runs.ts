@@ -1,7 +1,6 @@
-import { encodeItem, type LogItem } from '@pluto-duck/crdt-model/protocol'
+import { type BundledChange, encodeBundle, encodeItem, type LogItem } from '@pluto-duck/crdt-model/protocol'
 import { Packer } from './packs.ts'
 import type { Verdict } from './push.ts'
-import { RunBundles } from './run-bundles.ts'
 
 /** Fewer changes than this are not worth a bundle. */
 const WORTH_BUNDLING = 4
@@ -10,17 +9,14 @@ const TYPE_AT = 8
 const PLAIN = 1
 
 /** A page of the log as one sequence: what one device wrote in one go as bundles, and all of it in packs. */
-export async function packLog(
-  items: readonly LogItem[],
-  bundles: RunBundles = new RunBundles(),
-): Promise<Uint8Array> {
+export async function packLog(items: readonly LogItem[]): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
   const packer = new Packer(async part => {
     parts.push(part)
   })
   for (const run of runsOf(items)) {
     const [first] = run as [LogItem]
-    const bundle = run.length < WORTH_BUNDLING ? null : bundles.of(run)
+    const bundle = run.length < WORTH_BUNDLING ? null : encodeBundle(run as readonly BundledChange[])
     if (bundle === null) {
       for (const item of run) await packer.add(encodeItem({ ...item }))
       continue

@@ -20,7 +20,6 @@ import { packLog, verdictItems } from './log-runs.ts'
 import { LogWatcher } from './log-watcher.ts'
 import { sha256, unpack } from './packs.ts'
 import { readLog, readRecords } from './read.ts'
-import { RunBundles } from './run-bundles.ts'
 import { sendSnapshot } from './send-snapshot.ts'
 import { SnapshotPages } from './snapshot-pages.ts'
 import { Snapshots } from './snapshots.ts'
@@ -73,7 +72,6 @@ export const changesFeature = ({
         if (event.type === 'changes') heard(event.to)
       }),
   })
-  const bundles = new RunBundles()
   const mendedOnce = new Set<string>()
   const snapshots = new Snapshots({
     db,
@@ -124,11 +122,7 @@ export const changesFeature = ({
 
   const implementations = [
     implement(changeRoutes.append, async ({ member, session, deviceId, origin, query, body }) => {
-      const { header, items } = parseAppend(body, {
-        unpack,
-        sha256,
-        onBundle: (changes, bundle) => bundles.keep(changes, bundle),
-      })
+      const { header, items } = parseAppend(body, { unpack, sha256 })
       assertDevice(deviceId, header.device_id)
       const appended = await appender.append({
         workspaceId: member.workspaceId,
@@ -166,7 +160,7 @@ export const changesFeature = ({
       const digest = page.more ? null : await digestAt(workspaceId, page.seq)
       const end = endOf({ seq: page.seq, more: page.more, digest })
       if (query.pack !== 'zstd') return encodeSequence([...page.items, end])
-      return Buffer.concat([await packLog(page.items, bundles), encodeItem({ ...end })])
+      return Buffer.concat([await packLog(page.items), encodeItem({ ...end })])
     }),
 
     implement(changeRoutes.snapshot, async ({ member, query, response, guard }) => {

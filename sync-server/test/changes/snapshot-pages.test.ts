@@ -24,7 +24,6 @@ import { Appender } from '../../src/changes/append.ts'
 import { packLog, verdictItems } from '../../src/changes/log-runs.ts'
 import { packItemOf, unpack } from '../../src/changes/packs.ts'
 import { readLog } from '../../src/changes/read.ts'
-import { RunBundles } from '../../src/changes/run-bundles.ts'
 import { sendSnapshot } from '../../src/changes/send-snapshot.ts'
 import { SnapshotPages } from '../../src/changes/snapshot-pages.ts'
 import { Snapshots } from '../../src/changes/snapshots.ts'
@@ -197,20 +196,6 @@ describe('packs', () => {
     const plain = (of: readonly LogItem[]) =>
       of.map(one => ({ ...one, bytes: Buffer.from(one.bytes).toString('hex') }))
     expect(plain(back)).toEqual(plain(items))
-
-    // A long run that came as a bundle goes out as that bundle; another run of the same ends does not.
-    const bundles = new RunBundles()
-    const long = items[0]!
-    const run = Array.from({ length: 200 }, (_, i) => ({
-      ...long,
-      seq: i + 1,
-      hash: i.toString(16).padStart(64, '0'),
-    }))
-    bundles.keep(run, Uint8Array.of(1, 2, 3))
-    expect(bundles.of(run)).toEqual(Uint8Array.of(1, 2, 3))
-    expect(bundles.of(run.toSpliced(7, 1, { ...long, hash: 'f'.repeat(64) }))).not.toEqual(
-      Uint8Array.of(1, 2, 3),
-    )
 
     const receivedAt = new Date(1_767_225_600_000)
     const stored = (seq: number, live = true) =>
