@@ -1,10 +1,10 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type Draft, draftRoutes } from '@pluto-duck/crdt-model/protocol'
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
 import { type Call, created, type Feature, implement } from '../app/implement.ts'
 import type { Appender } from '../changes/append.ts'
-import { transact } from '../database/index.ts'
+import { type Database, transact } from '../database/index.ts'
 import { Materialiser } from '../versions/materialise.ts'
 import { idTaken } from '../workspaces/index.ts'
 import { mergeDraft } from './merge.ts'
@@ -75,23 +75,28 @@ export const draftsFeature = (ctx: ServerContext, appender: Appender): Feature =
         const { body, member } = call
         const draft = await read(member.workspaceId, call.params.draft_id)
         const asked = askedBy(call)
-        const known = await db
-          .selectFrom('draft_reviews')
-          .select(['draft_id', 'reviewer'])
-          .where('id', '=', body.review_id)
-          .executeTakeFirst()
-        if (known) {
-          if (known.draft_id !== draft.draft_id || known.reviewer !== asked.userId) throw idTaken('review_id')
-          return draft
+        /** Whether this review is there already: the same request may come twice. */
+        const isThere = async (on: Kysely<Database>): Promise<boolean> => {
+          const known = await on
+            .selectFrom('draft_reviews')
+            .select(['draft_id', 'reviewer'])
+            .where('id', '=', body.review_id)
+            .executeTakeFirst()
+          if (known && (known.draft_id !== draft.draft_id || known.reviewer !== asked.userId))
+            throw idTaken('review_id')
+          return known !== undefined
         }
+        if (await isThere(db)) return draft
         if (body.verdict === 'approved' && (await isAuthor(draft, asked.userId)))
           throw new AppError('draft.own_review', 'Nobody approves a draft that they wrote in.')
         if (sorted(draft.heads) !== sorted(body.heads))
           throw new AppError('draft.moved', 'The draft has changed since you looked at it.', {
             details: { heads: draft.heads },
           })
-        await transact(db, async tx => {
+        const made = await transact(db, async tx => {
           const row = await lockDraft(tx, draft)
+          // Its twin may have come between.
+          if (await isThere(tx)) return false
           assertOpen(row)
           await sql`
             insert into draft_reviews (workspace_id, draft_id, id, place, reviewer, verdict, message, heads, at)
@@ -99,8 +104,10 @@ export const draftsFeature = (ctx: ServerContext, appender: Appender): Feature =
               ${asked.userId}, ${body.verdict}, ${body.message}, ${draft.heads}, ${ctx.clock.now()}
             from draft_reviews where draft_id = ${draft.draft_id}`.execute(tx)
           await told(ctx, tx, draft, asked, row.state, 'draft.review', { verdict: body.verdict })
+          return true
         })
-        return created(await read(member.workspaceId, draft.draft_id))
+        const reviewed = await read(member.workspaceId, draft.draft_id)
+        return made ? created(reviewed) : reviewed
       }),
 
       implement(draftRoutes.merge, async call => {

@@ -130,6 +130,17 @@ describe('drafts', () => {
     ])
   })
 
+  it('[DRAFT7] a review that comes several times at once is one', async () => {
+    const { draft, heads } = await world()
+    const review_id = newId()
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () => review(draft, 'changes_requested', heads, ann, { review_id })),
+    )
+    expect(answers.map(answer => answer.status).sort()).toEqual([...Array(7).fill(200), 201])
+    const read = await test.call('GET', at(draft), { as: cat })
+    expect(read.body.reviews).toMatchObject([{ reviewer: { name: 'ann' } }])
+  })
+
   it('[DRAFT8] nobody approves what they wrote in; viewers read and do nothing; strangers see nothing', async () => {
     const { draft, heads } = await world()
     expect((await review(draft, 'approved', heads, ben)).body.code).toBe('draft.own_review')
