@@ -38,6 +38,15 @@ async function heldPush(of: Device): Promise<() => void> {
   return () => hold.resolve()
 }
 
+/** They have all there is, and are paused. */
+async function pausedInSync(...of: Device[]): Promise<void> {
+  for (const one of of) {
+    await one.sync.start()
+    await one.until('in_sync', 0)
+    one.sync.pause(true)
+  }
+}
+
 /** The records that a device has of a document, but for its first change: that came by snapshot. */
 async function recordsHere(of: Device, documentId: string): Promise<unknown[]> {
   return await of.state.read.all(
@@ -78,11 +87,7 @@ describe('own changes', () => {
   it('[SYNC17] are stepped over when others wrote before them, whose changes are read up to there', async () => {
     const [a, b] = [await device(), await device()]
     const documentId = await a.createPipeline('weekly')
-    for (const one of [a, b]) {
-      await one.sync.start()
-      await one.until('in_sync', 0)
-      one.sync.pause(true)
-    }
+    await pausedInSync(a, b)
     const { seq } = b.sync.status()
     for (let n = 0; n < 20; n++) await a.describe(documentId, `a ${n}`)
     for (let n = 0; n < 10; n++) await b.describe(documentId, `b ${n}`)
@@ -102,9 +107,7 @@ describe('own changes', () => {
   it('[SYNC17] have each record once when the disk takes the answer later only', async () => {
     const a = await device()
     const documentId = await a.createPipeline('weekly')
-    await a.sync.start()
-    await a.until('in_sync', 0)
-    a.sync.pause(true)
+    await pausedInSync(a)
     for (let n = 0; n < 5; n++) await a.describe(documentId, `a ${n}`)
     const release = await heldPush(a)
     a.onPush = when => {
@@ -120,11 +123,7 @@ describe('own changes', () => {
   it('[SYNC17] have each record once after a crash before the answer was stored, and before the cursor passed it', async () => {
     const [a, b] = [await device(), await device()]
     const documentId = await a.createPipeline('weekly')
-    for (const one of [a, b]) {
-      await one.sync.start()
-      await one.until('in_sync', 0)
-      one.sync.pause(true)
-    }
+    await pausedInSync(a, b)
     // The answer never came.
     for (let n = 0; n < 5; n++) await b.describe(documentId, `b ${n}`)
     b.loseReplies = 1

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Trial } from '../../src/changes/admission/trial.ts'
-import { type Appended, Appender, type PushedChange } from '../../src/changes/append.ts'
+import { Appender, type PushedChange } from '../../src/changes/append.ts'
 import { createDatabase, type ServerDatabase } from '../../src/database/index.ts'
 import { verify } from '../../src/integrity/index.ts'
 import {
@@ -13,6 +13,7 @@ import {
   logFixture,
   type Note,
   note,
+  outcome,
   pipelineChange,
   smuggle,
   TestDevice,
@@ -37,8 +38,6 @@ afterAll(async () => {
   await log?.close()
 })
 
-const outcome = (appended: Appended): (number | string)[] =>
-  appended.verdicts.map(one => (one.status === 'stored' ? one.seq : one.code))
 const inDraft = (draft: string, base: string, bytes: Uint8Array): PushedChange => ({
   ...pipelineChange(draft, bytes),
   base,

@@ -12,6 +12,7 @@ import {
   logFixture,
   type Note,
   note,
+  outcome,
   pipelineChange,
   smuggle,
   TestDevice,
@@ -29,8 +30,6 @@ afterAll(async () => {
   await log?.close()
 })
 
-const outcome = (appended: Appended): (number | string)[] =>
-  appended.verdicts.map(one => (one.status === 'stored' ? one.seq : one.code))
 const changeOf = (draft: string, base: string | null, bytes: Uint8Array): PushedChange => ({
   ...pipelineChange(draft, bytes),
   base,

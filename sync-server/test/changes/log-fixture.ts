@@ -7,7 +7,7 @@ import { Migrator } from 'kysely/migration'
 import pg from 'pg'
 import { v7 } from 'uuid'
 import { Audit } from '../../src/audit/index.ts'
-import type { Push, PushedChange } from '../../src/changes/append.ts'
+import type { Appended, Push, PushedChange } from '../../src/changes/append.ts'
 import { appendVoid } from '../../src/changes/void.ts'
 import { createDatabase } from '../../src/database/index.ts'
 
@@ -157,3 +157,7 @@ export function note(actor: string): {
 
 /** A fresh actor id. */
 export const actor = (): string => v7().replaceAll('-', '')
+
+/** What became of each change of a push: its number in the log, or the code of its refusal. */
+export const outcome = ({ verdicts }: Appended): (number | string)[] =>
+  verdicts.map(one => (one.status === 'stored' ? one.seq : one.code))

@@ -5,7 +5,7 @@ import pg from 'pg'
 import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Trial } from '../../src/changes/admission/trial.ts'
-import { type Appended, Appender, type PushedChange } from '../../src/changes/append.ts'
+import { Appender, type PushedChange } from '../../src/changes/append.ts'
 import { createDatabase, type ServerDatabase } from '../../src/database/index.ts'
 import { verify } from '../../src/integrity/index.ts'
 import {
@@ -14,6 +14,7 @@ import {
   logFixture,
   type Note,
   note,
+  outcome,
   pipelineChange,
   TestDevice,
 } from './log-fixture.ts'
@@ -31,9 +32,6 @@ afterAll(async () => {
   await database?.close()
   await log?.close()
 })
-
-const outcome = (appended: Appended): (number | string)[] =>
-  appended.verdicts.map(one => (one.status === 'stored' ? one.seq : one.code))
 
 /** A database of which the answer to an append is lost while `lost.next`: it was committed, and nobody hears of it. */
 function forgetful() {
