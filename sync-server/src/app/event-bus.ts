@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type LiveEvent, liveEvent } from '@pluto-duck/crdt-model/protocol'
 import type { Kysely } from 'kysely'
@@ -30,6 +31,10 @@ const NOTIFY = hot('select pg_notify($1::text, $2::text)')
 /** Postgres takes payloads below 8,000 bytes. */
 const PAYLOAD_LIMIT = 7_900
 const RECONNECT_MS = 1_000
+/** For a connection to be made and to listen, and then for a sign of life from the other machine: after that it is made anew. */
+const ANSWER_MS = 10_000
+/** For Postgres to answer a goodbye. */
+const END_MS = 1_000
 /** Between two notifications of one workspace's changes: what is committed meanwhile is one for the other servers. */
 const NOTIFY_GAP_MS = 10
 
@@ -45,22 +50,29 @@ export class EventBus {
   readonly #url: string
   readonly #log: Logger
   readonly #socket: MakeSocket | undefined
+  readonly #answerMs: number
   readonly #listeners = new Map<string, Set<Listener>>()
   readonly #closed = new AbortController()
   /** Changes that other processes are still to be told, and workspaces of which some are being told. */
   readonly #waiting = new Map<string, Changes>()
   readonly #notifying = new Set<string>()
-  #client: pg.Client | null = null
   #running: Promise<void> = Promise.resolve()
 
-  constructor(db: Kysely<Database>, url: string, log: Logger, socket?: MakeSocket) {
+  constructor(
+    db: Kysely<Database>,
+    url: string,
+    log: Logger,
+    socket?: MakeSocket,
+    answerMs: number = ANSWER_MS,
+  ) {
     this.#socket = socket
+    this.#answerMs = answerMs
     this.#db = db
     this.#url = url
     this.#log = log
   }
 
-  /** Resolves when events of other processes arrive; afterwards the connection is made again whenever it breaks. */
+  /** Resolves when events of other processes arrive, or when the first try failed; the connection is made again whenever it breaks. */
   async start(): Promise<void> {
     const first = Promise.withResolvers<void>()
     this.#running = this.#listen(first.resolve)
@@ -95,9 +107,9 @@ export class EventBus {
     this.#emit(workspaceId, event)
   }
 
+  /** Ends in a second or two, whatever Postgres and the network do. */
   async close(): Promise<void> {
     this.#closed.abort()
-    await this.#client?.end()
     await this.#running
     this.#listeners.clear()
   }
@@ -143,35 +155,55 @@ export class EventBus {
   }
 
   async #listen(ready: () => void): Promise<void> {
-    while (!this.#closed.signal.aborted) {
-      const client = new pg.Client({
-        connectionString: this.#url,
-        keepAlive: true,
-        application_name: 'pluto-server events',
-        ...(this.#socket ? { stream: this.#socket } : {}),
-      })
-      const ended = new Promise<void>(resolve => {
-        client.once('end', resolve)
-        client.on('error', error => {
-          this.#log.warn({ err: error }, 'the connection for live events broke')
-          resolve()
-        })
-      })
-      client.on('notification', ({ payload }) => this.#receive(payload))
-      try {
-        await client.connect()
-        await client.query(`listen ${CHANNEL}`)
-        this.#client = client
-        ready()
-        await ended
-      } catch (error) {
-        this.#log.warn({ err: error }, 'the connection for live events could not be made')
-      }
-      this.#client = null
+    const { signal } = this.#closed
+    while (!signal.aborted) {
+      await this.#hear(ready)
       ready()
-      await client.end().catch(() => {})
-      await delay(RECONNECT_MS, undefined, { signal: this.#closed.signal }).catch(() => {})
+      await delay(RECONNECT_MS, undefined, { signal }).catch(() => {})
     }
+  }
+
+  /** One connection, until it breaks, is not made in time, or the bus is closed: at any moment, also while it is being made. */
+  async #hear(ready: () => void): Promise<void> {
+    const { signal } = this.#closed
+    // Our own, so that it can be given up whatever the client waits for.
+    const socket = this.#socket?.() ?? new Socket()
+    const client = new pg.Client({
+      connectionString: this.#url,
+      connectionTimeoutMillis: this.#answerMs,
+      query_timeout: this.#answerMs,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: ANSWER_MS,
+      application_name: 'pluto-server events',
+      stream: () => socket,
+    })
+    const over = Promise.withResolvers<void>()
+    signal.addEventListener('abort', () => over.resolve(), { once: true })
+    client.once('end', () => over.resolve())
+    client.on('error', error => {
+      this.#log.warn({ err: error }, 'the connection for live events broke')
+      over.resolve()
+    })
+    client.on('notification', ({ payload }) => this.#receive(payload))
+    let listens = false
+    const connect = async (): Promise<void> => {
+      await client.connect()
+      await client.query(`listen ${CHANNEL}`)
+      listens = true
+    }
+    try {
+      await Promise.race([connect(), over.promise])
+      if (listens) {
+        ready()
+        await over.promise
+      }
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the connection for live events could not be made')
+    }
+    if (!listens) socket.destroy()
+    const late = setTimeout(() => socket.destroy(), END_MS)
+    await client.end().catch(() => {})
+    clearTimeout(late)
   }
 
   #receive(payload: string | undefined): void {
