@@ -13,6 +13,7 @@ import {
   readCounter,
   readDocuments,
   readFamilyNews,
+  readSettled,
 } from './store.ts'
 import type { Usage } from './usage.ts'
 
@@ -103,7 +104,7 @@ export class CommitQueue {
   /** Stores what was checked under the lock, in its transaction. `settle` is called when that is committed. */
   async insert(tx: Executor, checked: Checked): Promise<Commit> {
     const commit = this.commitOf([checked], checked.position.seq)
-    if (!(await insertOrMoved(tx, commit, [checked]))) throw new Moved()
+    if ((await findSettled(tx, [checked])) || !(await insertOrMoved(tx, commit, [checked]))) throw new Moved()
     return commit
   }
 
@@ -172,9 +173,13 @@ export class CommitQueue {
     if (rest.length === 0) return
     const all = rest.map(one => one.checked)
     const commit = this.commitOf(all, after)
-    if (await insertOrMoved(this.options.db, commit, all)) {
+    if (await this.append(commit, all)) {
       this.settle(all, commit)
       for (const one of rest) one.resolve(commit)
+      return
+    }
+    if (draftsOf(all).some(draft => draft.settled)) {
+      this.ready.unshift(...rest)
       return
     }
     const now = await readCounter(this.options.db, this.workspaceId)
@@ -184,6 +189,20 @@ export class CommitQueue {
     }
     this.heard(now)
     this.ready.unshift(...rest)
+  }
+
+  /** False when the log does not end where the commit begins, or a draft takes no more: then nothing is stored. */
+  private async append(
+    commit: Commit & { changes: readonly NewChange[] },
+    all: readonly Checked[],
+  ): Promise<boolean> {
+    const { db } = this.options
+    if (draftsOf(all).length === 0) return await insertOrMoved(db, commit, all)
+    // Whoever merges or closes a draft holds the counter: so a draft takes a change before that, or not at all (rule DRAFT12).
+    return await db.transaction().execute(async tx => {
+      await readCounter(tx, this.workspaceId, true)
+      return !(await findSettled(tx, all)) && (await insertOrMoved(tx, commit, all))
+    })
   }
 
   /** Rejects those that others were faster with, and answers the rest: nobody else touched what they were decided on. */
@@ -207,6 +226,7 @@ export class CommitQueue {
       const { touched, newActors, position } = one.checked
       const moved =
         beside.has(one) ||
+        [...touched.keys()].some(document => document.settled) ||
         [...touched.keys()].some(document => (changed.get(document.id) ?? 0) > position.seq) ||
         [...newActors].some(
           ([actor, device]) => (this.actors.get(actor) ?? bound.get(actor) ?? device) !== device,
@@ -279,6 +299,22 @@ export class CommitQueue {
 
 /** The pipeline that a document is, or is a draft of. */
 const familyOf = (document: Pick<OpenDocument, 'id' | 'base'>): string => document.base ?? document.id
+
+/** The drafts among what is to be stored that the log has: one that it does not have yet was not settled. */
+const draftsOf = (all: readonly Checked[]): OpenDocument[] =>
+  all.flatMap(({ touched }) => [...touched.keys()].filter(one => one.base !== null && !isNew(one)))
+
+/** Whether one of them was merged or closed since it was decided on: it says so from now on. */
+async function findSettled(tx: Executor, all: readonly Checked[]): Promise<boolean> {
+  const drafts = draftsOf(all)
+  if (drafts.length === 0) return false
+  const settled = await readSettled(
+    tx,
+    drafts.map(draft => draft.id),
+  )
+  for (const draft of drafts) draft.settled = settled.has(draft.id)
+  return settled.size > 0
+}
 
 /** False when the log does not end where the commit begins; throws `Moved` when another workspace took a document's id meanwhile. */
 async function insertOrMoved(

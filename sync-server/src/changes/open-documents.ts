@@ -249,7 +249,7 @@ export class OpenDocuments {
       this.learn(draft, change)
     }
     draft.baseSeq = upTo
-    draft.settled = await readSettled(db, draft.id)
+    draft.settled = (await readSettled(db, [draft.id])).has(draft.id)
   }
 
   private learn(document: OpenDocument, change: StoredChange): void {

@@ -112,11 +112,11 @@ export async function readForeignIds(
   return new Set(rows.map(row => row.id))
 }
 
-/** Whether a draft was merged or closed. */
-export async function readSettled(db: Executor, draftId: string): Promise<boolean> {
+/** Which of these drafts were merged or closed. */
+export async function readSettled(db: Executor, draftIds: readonly string[]): Promise<Set<string>> {
   const { rows } = await sql<{ id: string }>`
-    select id from drafts where id = ${draftId} and state in ('merged', 'closed')`.execute(db)
-  return rows.length > 0
+    select id from drafts where id = any(${draftIds}::uuid[]) and state in ('merged', 'closed')`.execute(db)
+  return new Set(rows.map(row => row.id))
 }
 
 export interface StoredChange {

@@ -1,11 +1,12 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { BodyOf, Draft, draftRoutes, Role } from '@pluto-duck/crdt-model/protocol'
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
 import type { Appender, Push } from '../changes/append.ts'
+import type { Database } from '../database/index.ts'
 import type { Materialiser } from '../versions/materialise.ts'
 import { currentOf, type Merging, type Published, publish } from '../versions/publish.ts'
-import { standingObjections } from './read.ts'
+import { readDrafts, standingObjections } from './read.ts'
 import { type Asked, settle } from './settle.ts'
 
 interface OwnChange {
@@ -21,8 +22,10 @@ interface OwnChange {
  * Merges a draft: its changes become its pipeline's, the same bytes with the same authors, and are published on the current
  * version. What others have edited in the pipeline and not published is no part of that version.
  *
- * Everything is looked at before anything is stored: the parent, conflict marks, problems, standing objections. The same
- * `version_id` again answers the version that is there; a merge that was cut between storing and publishing is done again.
+ * Everything is looked at before anything is stored: the parent, conflict marks, problems, standing objections. The draft's heads and
+ * objections are looked at again when the version is stored: others may have been faster. Then, as when it is cut between storing and
+ * publishing, the draft stays open, its pipeline has the changes unpublished, and the next merge goes on from there. The same
+ * `version_id` again answers the version that is there.
  */
 export const mergeDraft = async (
   ctx: ServerContext,
@@ -34,22 +37,10 @@ export const mergeDraft = async (
   const { pipeline_id, workspace_id } = draft
   // A merge whose answer was lost: publish finds the version by its id.
   const again = draft.state === 'merged' && (await isVersion(ctx, draft, body.version_id))
-  if (!again) {
-    if (draft.state === 'merged' || draft.state === 'closed')
-      throw new AppError('draft.settled', `The draft is ${draft.state}.`, {
-        details: { state: draft.state, version: draft.version },
-      })
-    if (sorted(draft.heads) !== sorted(body.heads))
-      throw new AppError('draft.moved', 'The draft has changed since you looked at it.', {
-        details: { heads: draft.heads },
-      })
-    const objections = standingObjections(draft)
-    if (objections.length > 0)
-      throw new AppError(
-        'draft.changes_requested',
-        `${objections.map(review => review.reviewer.name).join(', ')} asked for changes.`,
-        { details: { reviews: objections.map(review => review.review_id) } },
-      )
+  if (!again) assertMergeable(draft, body.heads)
+  const lookAgain = async (on: Kysely<Database>): Promise<void> => {
+    const [now] = await readDrafts(on, { workspaceId: workspace_id, draftId: draft.draft_id })
+    if (now) assertMergeable(now, body.heads)
   }
   const own = await ownChanges(ctx, draft)
   const current = await currentOf(ctx, pipeline_id)
@@ -62,8 +53,12 @@ export const mergeDraft = async (
         { seq, author_id, live: false, received_at: received_at.toISOString() },
       ]),
     ),
-    append: () => appendTo(parts.appender, draft, own, asked.role),
-    settle: (tx, version) => settle(ctx, tx, draft, asked, { state: 'merged', version: version.number }),
+    append: async () => {
+      await lookAgain(ctx.db)
+      await appendTo(parts.appender, draft, own, asked.role)
+    },
+    settle: (tx, version) =>
+      settle(ctx, tx, draft, asked, { state: 'merged', version: version.number }, () => lookAgain(tx)),
   }
   return await publish(ctx, parts.materialiser, {
     workspaceId: workspace_id,
@@ -81,6 +76,25 @@ export const mergeDraft = async (
       message: body.message || draft.title,
     },
   })
+}
+
+/** Throws when the draft is settled, is not at these heads, or somebody's objection stands. */
+const assertMergeable = (draft: Draft, heads: readonly string[]): void => {
+  if (draft.state === 'merged' || draft.state === 'closed')
+    throw new AppError('draft.settled', `The draft is ${draft.state}.`, {
+      details: { state: draft.state, version: draft.version },
+    })
+  if (sorted(draft.heads) !== sorted(heads))
+    throw new AppError('draft.moved', 'The draft has changed since you looked at it.', {
+      details: { heads: draft.heads },
+    })
+  const objections = standingObjections(draft)
+  if (objections.length > 0)
+    throw new AppError(
+      'draft.changes_requested',
+      `${objections.map(review => review.reviewer.name).join(', ')} asked for changes.`,
+      { details: { reviews: objections.map(review => review.review_id) } },
+    )
 }
 
 const sorted = (heads: readonly string[]): string => [...heads].sort().join()

@@ -2,6 +2,7 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Draft } from '@pluto-duck/crdt-model/protocol'
 import type { Transaction } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
+import { lockSeq } from '../changes/store.ts'
 import type { Database } from '../database/index.ts'
 
 /** Who asks for something to be done to a draft. */
@@ -40,15 +41,21 @@ export const assertOpen = ({ state }: Row): void => {
     throw new AppError('draft.settled', `The draft is ${state}.`, { details: { state } })
 }
 
-/** Ends a draft, in the transaction of what ends it. */
+/**
+ * Ends a draft, in the transaction of what ends it. Until that is committed nothing is appended to the workspace: what others write
+ * into the draft is stored before, and seen by `check`, or refused.
+ */
 export const settle = async (
   ctx: ServerContext,
   tx: Transaction<Database>,
   draft: Draft,
   asked: Asked,
   end: { readonly state: 'merged'; readonly version: number } | { readonly state: 'closed' },
+  check?: () => Promise<void>,
 ): Promise<void> => {
+  await lockSeq(tx, draft.workspace_id)
   assertOpen(await lockDraft(tx, draft))
+  await check?.()
   const version = end.state === 'merged' ? end.version : null
   await tx
     .updateTable('drafts')

@@ -8,6 +8,7 @@ import {
   updateStepSql,
 } from '@pluto-duck/crdt-model'
 import { newId } from '@pluto-duck/crdt-model/protocol'
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Person, somePipeline, TestServer } from '../server.ts'
 
@@ -275,5 +276,107 @@ describe('drafts', () => {
       expect(['draft.settled', 'version.parent_moved']).toContain(answer.body.code)
     const versions = await test.call('GET', `/v1/pipelines/${pipeline}/versions`, { as: ann })
     expect(versions.body.versions).toHaveLength(2)
+  })
+
+  describe('while it is settled', () => {
+    const state = async (draft: string): Promise<string> =>
+      (await test.call('GET', at(draft), { as: ann })).body.state
+    const close = (draft: string) => test.call('POST', at(`${draft}/close`), { as: ben, body: {} })
+    const later = (fork: Doc, sql: string): Uint8Array =>
+      Automerge.getLastLocalChange(setSql(fork, 'a', sql))!
+
+    /** Holds a row locked while `work` is under way; `waiting` resolves when so many statements wait. */
+    async function held<T>(
+      query: string,
+      id: string,
+      work: (waiting: (count: number) => Promise<void>) => Promise<T>,
+    ): Promise<T> {
+      const holder = new pg.Client({ connectionString: test.database.url })
+      await holder.connect()
+      try {
+        await holder.query('begin')
+        await holder.query(query, [id])
+        return await work(count =>
+          expect
+            .poll(async () => {
+              const { rows } = await test.sql.query(
+                `select pid from pg_stat_activity
+                 where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0`,
+              )
+              return rows.length
+            })
+            .toBe(count),
+        )
+      } finally {
+        await holder.end()
+      }
+    }
+    const ofLog = 'select seq from workspace_counters where workspace_id = $1 for update'
+    const ofPipeline = 'select current from pipelines where id = $1 for update'
+
+    it('[DRAFT11] a merge that the draft’s next change overtakes is refused, and can be asked again', async () => {
+      const { pipeline, draft, fork, heads } = await world()
+      const next = later(fork, 'select 8 as x')
+      const merging = await held(ofPipeline, pipeline, async waiting => {
+        const answer = merge(draft, heads)
+        await waiting(1)
+        expect(await push(ben, draft, pipeline, [next])).toMatchObject([{ status: 'stored' }])
+        return { answer }
+      })
+      expect(await merging.answer).toMatchObject({ status: 409, body: { code: 'draft.moved' } })
+      expect(await state(draft)).toBe('open')
+      const now = [Automerge.decodeChange(next).hash]
+      expect(await merge(draft, now)).toMatchObject({ status: 201, body: { number: 2, heads: now } })
+      const { rows } = await test.sql.query(
+        `select hash from changes where document_id = $1
+         except select hash from changes where document_id = $2`,
+        [draft, pipeline],
+      )
+      expect(rows).toEqual([])
+    })
+
+    it('[DRAFT7] a merge that an objection overtakes is refused', async () => {
+      const { pipeline, draft, heads } = await world()
+      const merging = await held(ofPipeline, pipeline, async waiting => {
+        const answer = merge(draft, heads, {}, ben)
+        await waiting(1)
+        expect((await review(draft, 'changes_requested', heads, ann)).status).toBe(201)
+        return { answer }
+      })
+      expect(await merging.answer).toMatchObject({ status: 409, body: { code: 'draft.changes_requested' } })
+      expect(await state(draft)).toBe('open')
+    })
+
+    it('[DRAFT12] a change on its way when a draft is closed is stored before it is closed, or refused', async () => {
+      const { pipeline, draft, fork } = await world()
+      const done: string[] = []
+      const first = await held(ofLog, workspace, async waiting => {
+        const pushing = push(ben, draft, pipeline, [later(fork, 'select 8 as x')])
+        await waiting(1)
+        const closing = close(draft).then(answer => {
+          done.push('closed')
+          return answer
+        })
+        await Promise.race([closing, waiting(2)])
+        done.push('the log is free')
+        return { pushing, closing }
+      })
+      expect(await first.pushing).toMatchObject([{ status: 'stored' }])
+      expect((await first.closing).body).toMatchObject({ state: 'closed' })
+      expect(done).toEqual(['the log is free', 'closed'])
+    })
+
+    it('[DRAFT12] a change that was found right and comes after the closing is refused', async () => {
+      const { pipeline, draft, fork } = await world()
+      const second = await held(ofLog, workspace, async waiting => {
+        const closing = close(draft)
+        await waiting(1)
+        const pushing = push(ben, draft, pipeline, [later(fork, 'select 8 as x')])
+        await waiting(2)
+        return { pushing, closing }
+      })
+      expect((await second.closing).body).toMatchObject({ state: 'closed' })
+      expect(await second.pushing).toMatchObject([{ status: 'refused', code: 'invalid' }])
+    })
   })
 })
