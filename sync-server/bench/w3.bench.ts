@@ -124,6 +124,9 @@ await playRole({
       }
       sending = null
     }
+    // As a device is before anybody types in it: it has read the log to its end, and hears of what others write.
+    await (await device.request(`/changes?after=${args.after}`)).arrayBuffer()
+    await device.listen(() => {}, { after: args.after })
     part.say('ready')
     await part.heard()
     const sent: [number, number][] = []

@@ -1,6 +1,7 @@
 import type { DocumentKind, Subject } from '@pluto-duck/crdt-model/protocol'
 import { type QueryExecutorProvider, sql } from 'kysely'
 import { hot, runHot } from '../database/hot.ts'
+import { arrayOf, joined, numbersOf } from '../database/parameters.ts'
 import type { StoredRecord } from './push.ts'
 
 /** The SQL of the change log. Whoever calls it decides on transactions. */
@@ -306,6 +307,7 @@ export interface Append {
  */
 export async function insertChanges(db: Executor, append: Append): Promise<boolean> {
   const { workspaceId, after, changes, documents, actors } = append
+  const contents = joined(changes.map(one => one.bytes))
   const { rows } = await runHot<{ seq: string }>(db, INSERT, [
     workspaceId,
     after,
@@ -324,14 +326,16 @@ export async function insertChanges(db: Executor, append: Append): Promise<boole
     documents.map(one => one.createdSeq),
     documents.map(one => one.seq),
     append.receivedAt,
-    changes.map(one => one.documentId),
-    changes.map(one => Buffer.from(one.hash, 'hex')),
-    changes.map(one => one.actor),
-    changes.map(one => one.actorSeq),
-    changes.map(one => one.authorId),
-    changes.map(one => one.deviceId),
-    changes.map(one => one.live),
-    changes.map(one => asBuffer(one.bytes)),
+    arrayOf(changes.map(one => one.documentId)),
+    Buffer.from(changes.map(one => one.hash).join(''), 'hex'),
+    arrayOf(changes.map(one => one.actor)),
+    numbersOf(changes.map(one => one.actorSeq)),
+    arrayOf(changes.map(one => one.authorId)),
+    arrayOf(changes.map(one => one.deviceId)),
+    numbersOf(changes.map(one => one.live)),
+    contents.bytes,
+    contents.begins,
+    contents.lengths,
   ])
   return rows.length === 1
 }
@@ -357,10 +361,9 @@ const INSERT = hot(`
   ), appended as (
     insert into changes
       (workspace_id, seq, document_id, hash, actor, actor_seq, author_id, device_id, received_at, live, bytes)
-    select $1::uuid, $2::bigint + place, document_id, hash, actor, actor_seq, author_id, device_id, $17::timestamptz, live, bytes
-    from counted, unnest($18::uuid[], $19::bytea[], $20::text[], $21::integer[], $22::text[], $23::uuid[], $24::boolean[], $25::bytea[])
-      with ordinality as given (document_id, hash, actor, actor_seq, author_id, device_id, live, bytes, place)
+    select $1::uuid, $2::bigint + place, document_id, substring($19::bytea from (place::integer - 1) * 32 + 1 for 32), actor,
+      actor_seq, author_id, device_id, $17::timestamptz, live, substring($25::bytea from begins for length)
+    from counted, unnest($18::uuid[], $20::text[], $21::integer[], $22::text[], $23::uuid[], $24::boolean[], $26::integer[], $27::integer[])
+      with ordinality as given (document_id, actor, actor_seq, author_id, device_id, live, begins, length, place)
   )
   select seq from counted`)
-
-const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -61,6 +61,36 @@ describe('append', () => {
     expect(documents).toEqual([{ title: 'note', heads: Automerge.getHeads(doc.doc()), seq: '3' }])
   })
 
+  it('[LOG1] a commit of many pushes stores of each change its own bytes, hash, author and device', async () => {
+    const workspaceId = await log.workspace()
+    // Ids that an array of texts would take apart, or for none.
+    const people = ['a,b', 'c"d\\e', '{f}', 'null', 'NULL', "g'h", ' i ', 'j-k_1']
+    for (const id of people)
+      await sql`insert into users (id, name, email) values (${id}, 'P', ${`${v7()}@example.org`})`.execute(
+        log.db,
+      )
+    const pushes = people.map((userId, i) => {
+      const doc = note(actor())
+      return new TestDevice(workspaceId, userId).push(v7(), [doc.first, doc.edit('x'.repeat(7 ** (i % 5)))])
+    })
+    const one = new Appender({ db: log.db, trial: new JointTrial(trial, people.length) })
+    await Promise.all(pushes.map(push => one.append({ ...push, live: push.userId !== '{f}' })))
+    const { rows: stored } = await sql<Record<string, unknown>>`
+      select document_id, encode(hash, 'hex') as hash, actor, actor_seq, author_id, device_id, live, bytes from changes
+      where workspace_id = ${workspaceId} order by document_id, seq`.execute(log.db)
+    const sent = pushes
+      .toSorted((a, b) => (a.changes[0]!.documentId < b.changes[0]!.documentId ? -1 : 1))
+      .flatMap(({ userId, deviceId, changes }) =>
+        changes.map(({ documentId, bytes }) => {
+          const { hash, actor: by, seq } = Automerge.decodeChange(bytes)
+          const of = { document_id: documentId, hash, actor: by, actor_seq: seq }
+          const live = userId !== '{f}'
+          return { ...of, author_id: userId, device_id: deviceId, live, bytes: Buffer.from(bytes) }
+        }),
+      )
+    expect(stored).toEqual(sent)
+  })
+
   it('[LOG2] a repeated append is stored once and answered with the same numbers', async () => {
     const device = new TestDevice(await log.workspace())
     const id = v7()
