@@ -3,6 +3,9 @@
 // start, while the next server starts beside it, and on a server that has been in use for a while (the goal's figure). Its floor is
 // what Automerge needs to apply such an edit and Postgres to commit its row. `--full`: 1,000 kills. `--kills=N` as many, and
 // `--seconds=N` ends after so long: a thousand take half an hour on two cores, so they can be run in parts.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import * as Automerge from '@automerge/automerge'
 import { decodeSequence, newId } from '@pluto-duck/crdt-model/protocol'
 import { bareInsertMs } from './harness/bare-insert.ts'
@@ -22,7 +25,13 @@ interface Text extends Record<string, unknown> {
   text: string
 }
 
+// Most of a kill is the start of the next server. One that ends in good order leaves its compiled code to the others.
+process.env.NODE_COMPILE_CACHE = await mkdtemp(join(tmpdir(), 'pluto-bench-code-'))
 const bench = await openBench()
+const warm = await bench.startServer()
+warm.say('end')
+await warm.heard()
+await warm.exited()
 let next = bench.startServer()
 const first = await next
 const account = await Device.workspace(first)
@@ -116,6 +125,7 @@ const { rows } = await bench.sql.query<{ doubled: number }>(
 await last.kill()
 const floorMs = (await bareInsertMs(bench.sql, typed.slice(0, 200), 1)) / Math.min(200, typed.length)
 await bench.stop()
+await rm(process.env.NODE_COMPILE_CACHE, { recursive: true, force: true })
 
 /** How many of these changes the database does not have. */
 async function missing(hashes: ReadonlySet<string>): Promise<number> {

@@ -33,7 +33,8 @@ const YEAR_MS = 365 * 24 * 3_600_000
 
 /** One deed of the person at a device. What the device acknowledges is noted; what it refuses is nobody's loss. */
 export async function carryOut(device: SimDevice, deed: Deed, plan: Plan, rng: Rng): Promise<void> {
-  if (!device.up) await device.open()
+  // It may die while it opens.
+  while (!device.up) await device.open()
   const all = device.running.documents.list(device.workspaceId).filter(info => info.kind === 'pipeline')
   const pipelines = all.filter(info => info.base === null)
   const pipelineId = pipelines.length > 0 ? rng.pick(pipelines).documentId : null
