@@ -1,6 +1,7 @@
 import { sha256 } from '@noble/hashes/sha2.js'
+import { HeadsTable } from './heads-table.ts'
 
-/** A document and its heads, as both sides of a sync know them. */
+/** A document and its heads, as both sides of a sync know them: a UUID, and hashes in lower-case hex. */
 export interface DocumentHeads {
   readonly document_id: string
   readonly heads: readonly string[]
@@ -12,7 +13,7 @@ export const digestLine = ({ document_id, heads }: DocumentHeads): string =>
 
 /** A SHA-256 as node makes it: faster than the one that runs everywhere. */
 export interface Sha256 {
-  update(text: string): unknown
+  update(text: Uint8Array): unknown
   digest(encoding: 'hex'): string
 }
 
@@ -21,39 +22,29 @@ export interface Sha256 {
  * both say "in sync" have the same. A document without heads (all of it was taken out again) counts as none; `endItem.digest` carries it with the answer that reaches the log's end.
  */
 export function digestOfHeads(documents: Iterable<DocumentHeads>, sha?: () => Sha256): string {
-  const lines = new HeadsDigest(sha)
-  lines.replace(documents)
-  return lines.digest()
+  const heads = new HeadsDigest(sha)
+  for (const document of documents) heads.set(document)
+  return heads.digest()
 }
 
 /**
- * The digest of heads that change one by one. Between two digests only what changed costs anything but the hash itself: lines are
- * kept, in order.
+ * The digest of heads that change one by one. Between two digests only what changed costs anything but the hash itself. It keeps
+ * 48 bytes for each head, outside the heap, so that a server can keep those of many documents.
  */
 export class HeadsDigest {
   readonly #sha: () => Sha256
+  readonly #table = new HeadsTable()
+  /** What `replace` was given last. */
   readonly #known = new Map<string, readonly string[]>()
-  readonly #lines = new Map<string, string>()
-  /** Every id with a line, and perhaps some without; in order unless `#sorted` is false. */
-  #ids: string[] = []
-  #sorted = true
 
   /** @param sha default: one that runs everywhere. */
   constructor(sha: () => Sha256 = portable) {
     this.#sha = sha
   }
 
-  set(document: DocumentHeads): void {
-    const id = document.document_id
-    if (document.heads.length === 0) {
-      this.#lines.delete(id)
-      return
-    }
-    if (!this.#lines.has(id)) {
-      this.#sorted &&= this.#ids.length === 0 || (this.#ids.at(-1) as string) < id
-      this.#ids.push(id)
-    }
-    this.#lines.set(id, digestLine(document))
+  /** The document has these heads and no others. In order of id it costs least. Throws a `RangeError` for what is no UUID or no hash. */
+  set({ document_id, heads }: DocumentHeads): void {
+    this.#table.set(document_id, heads)
   }
 
   /** Makes it hold these and no others. Heads that are the same list as the last time are not looked at. */
@@ -62,41 +53,26 @@ export class HeadsDigest {
     for (const document of documents) {
       gone.delete(document.document_id)
       if (this.#known.get(document.document_id) === document.heads) continue
-      this.#known.set(document.document_id, document.heads)
       this.set(document)
+      this.#known.set(document.document_id, document.heads)
     }
     for (const id of gone) {
       this.#known.delete(id)
-      this.#lines.delete(id)
+      this.#table.set(id, [])
     }
   }
 
   digest(): string {
-    // One that left and came again stands here twice.
-    if (this.#ids.length !== this.#lines.size) {
-      this.#ids = [...this.#lines.keys()]
-      this.#sorted = false
-    }
-    if (!this.#sorted) this.#ids.sort()
-    this.#sorted = true
     const hash = this.#sha()
-    for (let from = 0; from < this.#ids.length; from += BLOCK) {
-      let block = ''
-      for (const id of this.#ids.slice(from, from + BLOCK)) block += this.#lines.get(id)
-      hash.update(block)
-    }
+    for (const lines of this.#table.lines()) hash.update(lines)
     return hash.digest('hex')
   }
 }
 
-/** Lines that are hashed in one go. */
-const BLOCK = 1_000
-
 function portable(): Sha256 {
   const hash = sha256.create()
-  const encoder = new TextEncoder()
   return {
-    update: text => hash.update(encoder.encode(text)),
+    update: text => hash.update(text),
     digest: () => [...hash.digest()].map(byte => byte.toString(16).padStart(2, '0')).join(''),
   }
 }

@@ -199,6 +199,33 @@ const fromWire = (item: Item): Item => {
 /** One item as deterministic CBOR. */
 export const encodeItem = (item: Item): Uint8Array => cborg.encode(toWire(item))
 
+/**
+ * The beginning of a pack item, up to its bytes: `length` of them follow. For whoever hands them on in pieces. It is that of
+ * `encodeItem`, which puts `bytes` last.
+ */
+export function packItemHead({
+  size,
+  length,
+}: {
+  readonly size: number
+  readonly length: number
+}): Uint8Array {
+  const empty = encodeItem({ pack: 'zstd', size, bytes: new Uint8Array(0) })
+  // The byte string's own head in its shortest form: major type 2 and the length.
+  const head =
+    length < 24
+      ? [0x40 + length]
+      : length < 0x100
+        ? [0x58, length]
+        : length < 0x10000
+          ? [0x59, length >> 8, length & 255]
+          : [0x5a, length >>> 24, (length >> 16) & 255, (length >> 8) & 255, length & 255]
+  const bytes = new Uint8Array(empty.length - 1 + head.length)
+  bytes.set(empty.subarray(0, -1))
+  bytes.set(head, empty.length - 1)
+  return bytes
+}
+
 export const encodeSequence = (items: Iterable<Item>): Uint8Array => {
   const parts: Uint8Array[] = []
   let length = 0

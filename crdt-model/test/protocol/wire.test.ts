@@ -7,6 +7,7 @@ import {
   appendRun,
   appendVerdict,
   decodeSequence,
+  encodeItem,
   encodeSequence,
   endItem,
   LIMITS,
@@ -16,6 +17,7 @@ import {
   newId,
   PROTOCOL_VERSION,
   packItem,
+  packItemHead,
   parseAppend,
   ROUTES,
   SequenceReader,
@@ -142,6 +144,15 @@ describe('the wire', () => {
     expect(unpackedBytes).toBe(LIMITS.packBytes)
     for (const lead of [Uint8Array.of(0xb8, 65), Uint8Array.of(0x9a, 0, 2, 0, 0)])
       expect(() => parseAppend(after(lead, end))).toThrow(/more parts/)
+  })
+
+  it('[WIRE10] a pack whose bytes follow in pieces is the item that is made at once', () => {
+    for (const length of [0, 1, 23, 24, 255, 256, 65_535, 65_536, 1_000_000]) {
+      const bytes = new Uint8Array(length).fill(7)
+      const item = encodeItem({ pack: 'zstd', size: length * 3, bytes })
+      const head = packItemHead({ size: length * 3, length })
+      expect(Buffer.concat([head, bytes]).equals(item), `${length} bytes`).toBe(true)
+    }
   })
 
   it('[WIRE5] sixteen bytes are an id, or a typed error', () => {

@@ -1,4 +1,4 @@
-import { encodeItem } from '@pluto-duck/crdt-model/protocol'
+import { encodeItem, packItemHead } from '@pluto-duck/crdt-model/protocol'
 import { Packer, unpackPage } from './packs.ts'
 import { readSnapshot } from './read.ts'
 import { readPage, readPages } from './snapshot-pages.ts'
@@ -44,7 +44,10 @@ export async function sendSnapshot(
     if (to.signal.aborted) break
     const page = await readPage(db, workspaceId, pageId)
     if (!page) throw new Error('a page was thrown away while it was being sent')
-    await to.write(to.packed ? encodeItem({ pack: 'zstd', ...page }) : unpackPage(page))
+    if (to.packed) {
+      await to.write(packItemHead(page))
+      for (const piece of page.pieces) await to.write(piece)
+    } else await to.write(unpackPage({ size: page.size, bytes: Buffer.concat(page.pieces) }))
   }
   return { longTails, outside }
 }

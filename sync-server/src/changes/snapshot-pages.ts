@@ -174,16 +174,29 @@ export async function readPages(db: Executor, workspaceId: string): Promise<Page
   return rows.map(row => ({ pageId: row.page_id, lastId: row.last_id, seq: Number(row.seq) }))
 }
 
-/** One page's pack; null when it was thrown away meanwhile. */
-export async function readPage(
-  db: Executor,
-  workspaceId: string,
-  pageId: string,
-): Promise<{ size: number; bytes: Uint8Array } | null> {
-  const { rows } = await sql<{ size: number; bytes: Uint8Array }>`
-    select size, bytes from snapshot_pages
-    where workspace_id = ${workspaceId} and page_id = ${pageId}`.execute(db)
-  return rows[0] ?? null
+/** Bytes of a page's pieces. In base64 one is less than what is read of a socket at once. */
+const PIECE = 45_000
+
+export interface PagePack {
+  /** Unpacked. */
+  readonly size: number
+  readonly length: number
+  readonly pieces: readonly Uint8Array[]
+}
+
+/**
+ * One page's pack, in pieces; null when it was thrown away meanwhile. As one value in hex it was ten times its bytes in memory until the
+ * next collection: what is read of a socket, joined again and again, the text, the bytes.
+ */
+export async function readPage(db: Executor, workspaceId: string, pageId: string): Promise<PagePack | null> {
+  const { rows } = await sql<{ size: number; length: number; piece: string }>`
+    select p.size, octet_length(p.bytes) as length, encode(substring(p.bytes from n for ${sql.lit(PIECE)}), 'base64') as piece
+    from snapshot_pages p cross join lateral generate_series(1, octet_length(p.bytes), ${sql.lit(PIECE)}) n
+    where p.workspace_id = ${workspaceId} and p.page_id = ${pageId} order by n`.execute(db)
+  const [first] = rows
+  if (!first) return null
+  const pieces = rows.map(row => Buffer.from(row.piece, 'base64'))
+  return { size: first.size, length: first.length, pieces }
 }
 
 /**

@@ -229,4 +229,73 @@ describe('reading', () => {
     resolve()
     expect(await reading).toEqual(await new Digests(log.db).read(workspaceId))
   })
+
+  it('[LOG18] many heads are read in pages of one state, whatever is stored meanwhile', async () => {
+    const { workspaceId, device } = await written(2)
+    const hash = "encode(sha256(convert_to(n::text, 'UTF8')), 'hex')"
+    await sql`
+      insert into documents (workspace_id, id, kind, heads, created_seq, seq)
+      select ${workspaceId}, gen_random_uuid(), 'pipeline',
+        case when n % 7 = 0 then array[${sql.raw(hash)}, repeat('f', 64)] when n = 5 then '{}' else array[${sql.raw(hash)}] end, 2, 2
+      from generate_series(1, 2500) n`.execute(log.db)
+    const state = async () => {
+      const { rows } = await sql<{ document_id: string; heads: string[] }>`
+        select id as document_id, heads from documents where workspace_id = ${workspaceId}`.execute(log.db)
+      return digestOfHeads(rows)
+    }
+    const before = await state()
+    const held = holding(log.db, /string_agg/)
+    const digests = new Digests(held.db)
+    const first = digests.read(workspaceId)
+    await held.reached
+    // Ids that come behind the page that was read: without one state they would be in it, or only some of them.
+    for (let i = 0; i < 3; i++) await appender.append(device.push(v7(), [note(actor()).first]))
+    const [second, third] = [digests.read(workspaceId), digests.read(workspaceId)]
+    held.release()
+    expect(await first).toEqual({ seq: 2, digest: before })
+    const after = { seq: 5, digest: await state() }
+    expect(await Promise.all([second, third])).toEqual([after, after])
+    expect(await digests.read(workspaceId)).toEqual(after)
+  })
+
+  it('[LOG18] a reading that fails leaves nothing of itself behind', async () => {
+    const { workspaceId, device } = await written(2)
+    const held = holding(log.db, /workspace_counters/)
+    const digests = new Digests(held.db)
+    const first = digests.read(workspaceId)
+    await held.reached
+    await appender.append(device.push(v7(), [note(actor()).first]))
+    const second = digests.read(workspaceId)
+    held.release(new Error('the connection is gone'))
+    await expect(first).rejects.toThrow('the connection is gone')
+    expect(await second).toEqual(await new Digests(log.db).read(workspaceId))
+  })
 })
+
+/** Holds the result of the first statement that matches, until it is let go or fails. */
+function holding(db: LogFixture['db'], pattern: RegExp) {
+  const reached = Promise.withResolvers<void>()
+  const until = Promise.withResolvers<void>()
+  const wanted = new WeakSet<object>()
+  let seen = false
+  return {
+    db: db.withPlugin({
+      transformQuery: ({ node, queryId }) => {
+        if (!seen && pattern.test(JSON.stringify(node))) {
+          seen = true
+          wanted.add(queryId)
+        }
+        return node
+      },
+      transformResult: async ({ result, queryId }) => {
+        if (wanted.has(queryId)) {
+          reached.resolve()
+          await until.promise
+        }
+        return result
+      },
+    }),
+    reached: reached.promise,
+    release: (error?: Error) => (error ? until.reject(error) : until.resolve()),
+  }
+}

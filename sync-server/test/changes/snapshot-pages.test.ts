@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { zstdCompressSync } from 'node:zlib'
 import * as Automerge from '@automerge/automerge'
 import {
@@ -75,10 +76,15 @@ async function add({ device, documents }: Written, changes = 8): Promise<void> {
 }
 
 /** What a device takes from the answer: the first item of each document. */
-async function taken(workspaceId: string, packed = true): Promise<Map<string, SnapshotItem>> {
+async function taken(
+  workspaceId: string,
+  packed = true,
+  heard: (bytes: number) => void = () => {},
+): Promise<Map<string, SnapshotItem>> {
   const reader = new SequenceReader()
   const found = new Map<string, SnapshotItem>()
   const write = async (part: Uint8Array): Promise<void> => {
+    heard(part.length)
     for (const item of unpacked(reader.push(new Uint8Array(part)), unpack)) {
       const document = snapshotItem.parse(item)
       if (!found.has(document.document_id)) found.set(document.document_id, document)
@@ -121,6 +127,22 @@ describe('what a new device is sent', () => {
     expectAll(await taken(workspaceId, false), written)
     await pages.build(workspaceId)
     expectAll(await taken(workspaceId), written)
+  })
+
+  it('[READ5] a page of many bytes is written in pieces, and is what it was', async () => {
+    const written = await workspace(3)
+    for (const { id, doc } of written.documents.slice(0, 2)) {
+      const edits = Array.from({ length: 6 }, () => doc.edit(randomBytes(6_000).toString('base64')))
+      const { verdicts } = await appender.append(written.device.push(id, edits))
+      expect(verdicts.map(one => one.status)).toEqual(edits.map(() => 'stored'))
+    }
+    await pages.build(written.device.workspaceId)
+    expect(await countPages(written.device.workspaceId)).toBe(1)
+    const pieces: number[] = []
+    expectAll(await taken(written.device.workspaceId, true, bytes => void pieces.push(bytes)), written)
+    expect(pieces.reduce((sum, one) => sum + one, 0)).toBeGreaterThan(60_000)
+    expect(Math.max(...pieces)).toBeLessThanOrEqual(45_000)
+    expectAll(await taken(written.device.workspaceId, false), written)
   })
 
   it('[READ1] nothing is missing while documents change and pages are made', async () => {
