@@ -7,7 +7,10 @@ const bin = (name: string) => join(root, 'node_modules', '.bin', name)
 
 const steps: readonly (readonly [string, readonly [string, ...string[]]])[] = [
   ['formatting and lint', [bin('biome'), 'check', '--diagnostic-level=error', '.']],
-  ['types', [bin('turbo'), 'run', 'typecheck', '--continue', '--output-logs=errors-only']],
+  [
+    'types',
+    [bin('turbo'), 'run', 'typecheck', '--continue', '--concurrency=100%', '--output-logs=errors-only'],
+  ],
   ['imports', [process.execPath, join(root, 'scripts', 'check-imports.ts')]],
 ]
 

@@ -51,7 +51,8 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     expect.poll(() => shown.getByText(/Storing .* change/).count(), { timeout: 10_000 }).toBe(0)
 
   beforeAll(async () => {
-    await build({ configFile: CONFIG, logLevel: 'error' })
+    // `npm test` has built it already, for all who open it.
+    if (!process.env.PLUTO_TEST_BUILT) await build({ configFile: CONFIG, logLevel: 'error' })
     host = await serve()
     browser = await launchChromium()
     page = watch(await browser.context.newPage())

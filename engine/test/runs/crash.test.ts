@@ -37,10 +37,12 @@ it('[RUN13] a run whose host was killed at any moment is over after the next sta
     await machine.stop()
     const about = { folder: machine.folder, target, pipelineId: machine.pipelineId, runId }
     child = spawn(process.execPath, [CHILD, JSON.stringify(about)], { stdio: ['ignore', 'pipe', 'inherit'] })
-    await once(child.stdout!, 'data')
+    const gone = once(child, 'exit')
+    const began = await Promise.race([once(child.stdout!, 'data').then(() => true), gone.then(() => false)])
+    if (!began) throw new Error(`the host ended with ${(await gone).join()} before its run began`)
     await new Promise(resolve => setTimeout(resolve, moment))
     child.kill('SIGKILL')
-    await once(child, 'exit')
+    await gone
     await machine.start()
     const run = await machine.runs.read(runId)
     expect(['success', 'failed']).toContain(run.state)

@@ -36,10 +36,10 @@ export class ServerProcess implements Door {
 
   /** Resolves when it listens. */
   async start(): Promise<void> {
-    const path = process.env.PATH ?? ''
+    const { PATH = '', NODE_COMPILE_CACHE = '' } = process.env
     const child = spawn(process.execPath, [join(ROOT, 'sync-server', 'bin', 'pluto-server.ts'), 'start'], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: path, ...this.#env },
+      env: { PATH, NODE_COMPILE_CACHE, ...this.#env },
     })
     this.#child = child
     await new Promise<void>((resolve, reject) => {

@@ -1,14 +1,16 @@
 import { readFileSync } from 'node:fs'
-import { testDatabase } from '@pluto-duck/test-fixtures/services'
+import { leaveOut, testDatabase } from '@pluto-duck/test-fixtures/services'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Cluster } from './cluster.ts'
 import type { Plan } from './plan.ts'
 import { simulate } from './simulate.ts'
 
-// Rules SIM1 to SIM8 of engine/test/simulation/SPEC.md. As many seeds as fit; `npm run test:sim` runs them for as long as one likes.
+// Rules SIM1 to SIM8 of engine/test/simulation/SPEC.md. The same seeds each time; `npm run test:sim` runs others for as long as one likes.
 
-const SECONDS = Number(process.env.PLUTO_SIM_SECONDS ?? 50)
 const FROM = Number(process.env.PLUTO_SIM_FROM ?? 1)
+const SEEDS = Number(process.env.PLUTO_SIM_SEEDS ?? 300)
+/** A machine on which they do not fit into this time runs fewer, and that is said. Here they take two minutes. */
+const SECONDS = Number(process.env.PLUTO_SIM_SECONDS ?? 240)
 const regressions: { readonly seed: number; readonly plan: Plan; readonly found: string }[] = JSON.parse(
   readFileSync(new URL('../../../test-fixtures/regressions/simulation.json', import.meta.url), 'utf8'),
 )
@@ -39,18 +41,27 @@ describe('devices and servers under faults', () => {
     for (const { seed, plan } of regressions) await passes(clusters[0]!, seed, plan)
   })
 
-  it(`[SIM1-8] seeds from ${FROM} on pass, for ${SECONDS} s`, async () => {
-    const end = performance.now() + SECONDS * 1_000
-    let seeds = 0
-    let changes = 0
-    const lane = async (cluster: Cluster): Promise<void> => {
-      while (performance.now() < end) {
-        const made = await passes(cluster, FROM + seeds++)
-        changes += made
+  it(
+    `[SIM1-8] the seeds ${FROM} to ${FROM + SEEDS - 1} pass`,
+    async () => {
+      const end = performance.now() + SECONDS * 1_000
+      let seeds = 0
+      let changes = 0
+      const lane = async (cluster: Cluster): Promise<void> => {
+        while (seeds < SEEDS && performance.now() < end) {
+          const made = await passes(cluster, FROM + seeds++)
+          changes += made
+        }
       }
-    }
-    await Promise.all(clusters.map(lane))
-    console.log(`${seeds} seeds, ${changes} changes`)
-    expect(seeds).toBeGreaterThan(0)
-  })
+      await Promise.all(clusters.map(lane))
+      console.log(`${seeds} seeds, ${changes} changes`)
+      expect(seeds).toBeGreaterThan(0)
+      if (seeds < SEEDS)
+        leaveOut(
+          'simulations',
+          `only ${seeds} of ${SEEDS} seeds fitted into ${SECONDS} s (PLUTO_SIM_SECONDS)`,
+        )
+    },
+    (SECONDS + 60) * 1_000,
+  )
 })
