@@ -37,7 +37,7 @@ const start = async (): Promise<void> => {
   const config = readConfig(process.env)
   // Loaded only now, so that help and a wrong setting answer at once.
   const { startServer } = await import('../src/app/index.ts')
-  const server = await startServer(config)
+  const server = await startServer(config, { warm: true })
   console.log(`listening ${server.url} (public address ${server.publicUrl})`)
   if (server.ownerLink !== null) {
     console.log(`No accounts yet. The first owner signs up here, once:\n${server.ownerLink}`)

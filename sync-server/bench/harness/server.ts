@@ -21,6 +21,7 @@ export interface Bench {
 /**
  * A Postgres with fsync, as in production, and servers on one database of it. With `PLUTO_BENCH_PROFILE` set to a folder each
  * server writes a CPU profile there, provided it ends by `say('end')`.
+ * With `PLUTO_BENCH_COLD=1` servers do not warm up (ADM17).
  */
 export async function openBench(): Promise<Bench> {
   const postgres = await startPostgres()

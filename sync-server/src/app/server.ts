@@ -15,7 +15,7 @@ import {
   identityFeature,
   pagesRouter,
 } from '../auth/index.ts'
-import { changesFeature, type Trials } from '../changes/index.ts'
+import { changesFeature, startTrials, type Trials, warmUp } from '../changes/index.ts'
 import { type Config, keepSecret } from '../config/index.ts'
 import { createDatabase, type MakeSocket, migrate } from '../database/index.ts'
 import { draftsFeature } from '../drafts/index.ts'
@@ -36,6 +36,11 @@ export interface StartOptions {
   readonly clock?: Clock
   /** Workers for trials that several servers of one process share; who made them ends them. Default: the server's own. */
   readonly trials?: Trials
+  /**
+   * Have a worker for trials started and warm before the first edit comes; not waited for. Default: it starts with the first edit, which
+   * then waits for it.
+   */
+  readonly warm?: boolean
   /** How connections to Postgres are made. Default: Node's own sockets; a test puts its faults there. */
   readonly databaseSocket?: MakeSocket
 }
@@ -102,6 +107,13 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
       onError: error => log.error({ err: error }, 'refusals could not be audited'),
     })
     cleanups.push(() => refusals.close())
+    let warming: Promise<unknown> = Promise.resolve()
+    const warmed = options.warm && !options.trials ? startTrials() : null
+    if (warmed)
+      cleanups.push(async () => {
+        await warming
+        await warmed.close()
+      })
     const ctx: ServerContext = {
       config,
       publicUrl,
@@ -114,7 +126,7 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
       bus,
       audit,
       refusals,
-      trials: options.trials ?? null,
+      trials: options.trials ?? warmed,
       closing: closing.signal,
     }
     const auth = createAuth({ db: database.db, secret, publicUrl, log })
@@ -131,6 +143,10 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
         pagesRouter(ctx, gateway, find),
       ]),
     )
+    if (warmed)
+      warming = warmUp(warmed.trial, closing.signal).catch(error =>
+        log.error({ err: error }, 'trials could not be warmed up'),
+      )
     const token = await firstOwnerToken(database.db)
     return {
       url: `http://${config.host.includes(':') ? `[${config.host}]` : loopback(config.host)}:${port}`,

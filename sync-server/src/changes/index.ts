@@ -1,3 +1,4 @@
+export { warmUp } from './admission/warm-up.ts'
 export type { Appended, Appender, Commit, Push, PushedChange, Verdict } from './append.ts'
 export type { LogWatcher } from './log-watcher.ts'
 export { type ChangesFeature, changesFeature, startTrials, type Trials } from './routes.ts'

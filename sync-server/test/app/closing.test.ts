@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { pino } from 'pino'
 import { expect, it } from 'vitest'
+import { startServer } from '../../src/index.ts'
 import { TestServer } from '../server.ts'
 
 it('[API11] a server that ends waits for no connection that has asked nothing, or whose answer is out', async () => {
@@ -16,3 +18,15 @@ it('[API11] a server that ends waits for no connection that has asked nothing, o
   await test.stop()
   expect(await ends).toHaveLength(2)
 }, 9_000)
+
+it('[ADM17] a server that warms up stores nothing by it, and ends in the middle of it without an error', async () => {
+  const test = await TestServer.start()
+  const logged: string[] = []
+  const log = pino({ level: 'warn' }, { write: line => void logged.push(line) })
+  const warm = await startServer(test.config, { log, warm: true })
+  await warm.close()
+  expect(logged).toEqual([])
+  const { rows } = await test.sql.query('select id from documents union all select document_id from changes')
+  expect(rows).toEqual([])
+  await test.stop()
+}, 20_000)

@@ -1,6 +1,7 @@
 import * as Automerge from '@automerge/automerge'
 import { afterAll, describe, expect, it } from 'vitest'
 import { Trial, type TrialDocument, type TriedChange } from '../../src/changes/admission/trial.ts'
+import { warmUp } from '../../src/changes/admission/warm-up.ts'
 import { Dice, honestHistory } from './histories.ts'
 
 const trial = new Trial({ timeoutMs: 20_000 })
@@ -35,6 +36,16 @@ describe('the trial', () => {
     expect(await failures(trial, at('a', []), first.map(tried))).toEqual(first.map(() => null))
     expect(await failures(trial, at('a', first), later.map(tried))).toEqual(later.map(() => null))
     expect(await failures(trial, at('b', first), later.map(tried))).toEqual(later.map(() => null))
+  })
+
+  it('[ADM17] warming up tries edits that pass, ends when it is told to, and says when one does not pass', async () => {
+    const ended = new AbortController()
+    expect(await warmUp(trial, ended.signal)).toBe(40)
+    ended.abort()
+    expect(await warmUp(trial, ended.signal)).toBe(0)
+    const hasty = new Trial({ timeoutMs: 1 })
+    await expect(warmUp(hasty, new AbortController().signal)).rejects.toThrow('it took too long')
+    await hasty.close()
   })
 
   it('[ADM13] of a batch that fails only the guilty change is refused, with what depends on it', async () => {
