@@ -6,6 +6,12 @@ import { afterAll, expect, it } from 'vitest'
 import { AppPage } from './harness/app.ts'
 import { Folders, signUp, startDevice, startServerProcess, until } from './harness/world.ts'
 
+/** What each list says when it cannot be read, and what it says when there is nothing. */
+const LISTS = [
+  ['#/machine', 'The ledger could not be read', 'Nothing has left this machine.'],
+  ['#/schedules', 'The schedules could not be read', 'No schedules yet'],
+] as const
+
 const chromium = available('chromium')
 if (!chromium) process.stderr.write(`skipped: ${missing('chromium')}\n`)
 
@@ -16,18 +22,22 @@ afterAll(async () => {
   folders.remove()
 })
 
-/** What a broken disk does to a pipeline: its rows are there, and hold something else. */
+/** What a broken disk does to a pipeline and to the ledger: their rows are there, and hold something else. */
 const damage = async (home: string, documentId: string): Promise<void> => {
   const instance = await DuckDBInstance.create(join(home, 'state.duckdb'))
   const connection = await instance.connect()
   await connection.run("update changes set bytes = encode('broken') where document_id = $1", [documentId])
   await connection.run("update snapshots set bytes = encode('broken') where document_id = $1", [documentId])
+  await connection.run("insert into ledger values ($1, $2, '2026-01-01T00:00:00.000Z', 'broken')", [
+    newId(),
+    documentId,
+  ])
   connection.closeSync()
   instance.closeSync()
 }
 
 it.skipIf(!chromium)(
-  '[SYNC16] a pipeline that cannot be read on this machine says so while the server is away, and opens by itself when it is back',
+  '[SYNC16][UI14] a pipeline that cannot be read on this machine says so while the server is away, and opens by itself when it is back',
   async () => {
     const dataDir = folders.make('server')
     const server = await startServerProcess({ dataDir })
@@ -52,10 +62,18 @@ it.skipIf(!chromium)(
     closing.push(() => app.close())
     await app.at('pipeline-item').first().click()
     await app.page.getByText('This pipeline can’t be opened').waitFor()
+    for (const [place, notRead, empty] of LISTS) {
+      await app.page.evaluate(`location.hash = '${place}'`)
+      const told = app.page.getByRole('alert').filter({ hasText: notRead })
+      await told.getByRole('button', { name: 'Try again' }).waitFor()
+      expect(await app.page.getByText(empty).count()).toBe(0)
+    }
 
     const port = Number(new URL(server.url).port)
     const again = await startServerProcess({ dataDir, port })
     closing.push(() => again.stop())
+    await app.page.getByText('No schedules yet').waitFor()
+    await app.at('pipeline-item').first().click()
     await app.at('step-node').first().waitFor()
     await app.chooseStep('yearly')
     expect(await app.editorText()).toContain('select')

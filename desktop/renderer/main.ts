@@ -5,6 +5,7 @@ import App from './App.svelte'
 import { electronBridge } from './bridge/electron-bridge.ts'
 import { httpBridge } from './bridge/http-bridge.ts'
 import type { PlutoWindow } from './bridge/pluto-window.ts'
+import NotStarted from './frame/NotStarted.svelte'
 import './styles/app.css'
 
 // The token did its work when the page was loaded (the host answered with a cookie): keep it out of history and screenshots.
@@ -19,5 +20,10 @@ if (!target) throw new Error('The page has no #app.')
 
 const pluto = (window as { pluto?: PlutoWindow }).pluto
 const bridge = pluto ? electronBridge(pluto) : httpBridge()
-await initializeWasm(wasmUrl)
+try {
+  await initializeWasm(wasmUrl)
+} catch (error) {
+  mount(NotStarted, { target, props: { error } })
+  throw error
+}
 mount(App, { target, props: { bridge } })

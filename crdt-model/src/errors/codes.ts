@@ -272,7 +272,7 @@ const local = {
     503,
     EXIT.permission,
     'never',
-    'No keychain answers. Unlock it, or set PLUTO_SECRET_<NAME>.',
+    'Unlock the keychain, or set PLUTO_SECRET_<NAME> for the program that runs here.',
   ),
   'secret.not_found': code(404, EXIT.not_found, 'never', 'Store it: `pluto secrets set NAME`.'),
   'draft.not_found': code(
@@ -324,12 +324,7 @@ export const CODES = {
   ...database,
   ...service,
   ...local,
-  internal: code(
-    500,
-    EXIT.internal,
-    'later',
-    'Try again; if it happens again, report it with the request id.',
-  ),
+  internal: code(500, EXIT.internal, 'later', 'Try again; if it happens again, report it with its details.'),
 } as const satisfies Record<string, CodeInfo>
 
 export type ErrorCode = keyof typeof CODES

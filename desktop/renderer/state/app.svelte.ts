@@ -41,6 +41,9 @@ export class App {
   loading = $state(true)
   /** Why the pipelines could not be listed: that there are none is not known then. */
   listError = $state.raw<ErrorBody | null>(null)
+  draftsError = $state.raw<ErrorBody | null>(null)
+  syncError = $state.raw<ErrorBody | null>(null)
+  private workspacesError: ErrorBody | null = null
   open = $state.raw<OpenPipeline | null>(null)
   panel = $state<Panel>(null)
   private readonly stops: (() => void)[] = []
@@ -52,6 +55,7 @@ export class App {
       bridge.on('sync.state', state => {
         const before = this.sync
         this.sync = state
+        this.syncError = null
         if (before && (before.state === 'signed_out') !== (state.state === 'signed_out')) void this.readInfo()
       }),
       bridge.on('pipelines.changed', () => this.readListsSoon()),
@@ -99,11 +103,13 @@ export class App {
   async readWorkspaces(): Promise<void> {
     const read = await this.call('workspace.list', {})
     if (read.ok) this.workspaces = read.value.workspaces
+    this.workspacesError = read.ok ? null : read.error
   }
 
   async readSync(): Promise<void> {
     const read = await this.call('sync.state', {})
     if (read.ok) this.sync = read.value
+    this.syncError = read.ok ? null : read.error
   }
 
   async readLists(): Promise<void> {
@@ -115,6 +121,7 @@ export class App {
     // A new machine has no workspace yet, and so no pipelines.
     this.listError = pipelines.ok || pipelines.error.code === 'workspace.not_found' ? null : pipelines.error
     if (drafts.ok) this.drafts = drafts.value.drafts
+    this.draftsError = drafts.ok || drafts.error.code === 'workspace.not_found' ? null : drafts.error
   }
 
   readListsSoon(): void {
@@ -142,6 +149,13 @@ export class App {
 
   /** On a machine without any workspace the first thing that one makes begins a local one. Answers whether there is one. */
   async ensureWorkspace(): Promise<boolean> {
+    if (this.workspace) return true
+    // None is known, which is not the same as none: a second one would hide the first.
+    if (this.workspacesError) await this.readWorkspaces()
+    if (this.workspacesError) {
+      tellError(this.workspacesError)
+      return false
+    }
     if (this.workspace) return true
     const made = await this.ask('workspace.create', { workspace_id: v7(), name: t.home.firstWorkspace })
     if (!made) return false

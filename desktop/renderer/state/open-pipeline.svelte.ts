@@ -50,7 +50,10 @@ export class OpenPipeline {
   /** Why the runs, or the versions, could not be read: what is shown of them may be old or nothing. */
   runsError = $state.raw<ErrorBody | null>(null)
   versionsError = $state.raw<ErrorBody | null>(null)
+  versionsRead = $state(false)
   logs = $state.raw<Record<string, LogLine[]>>({})
+  /** Why the log of a run could not be read, by run. */
+  logErrors = $state.raw<Record<string, ErrorBody>>({})
   versions = $state.raw<Version[]>([])
   marks = $state.raw<ContractMark[]>([])
   private marksAsked = 0
@@ -252,6 +255,7 @@ export class OpenPipeline {
     const read = await this.app.call('version.list', { pipeline_id: this.id })
     if (read.ok) this.versions = read.value.versions
     this.versionsError = read.ok ? null : read.error
+    this.versionsRead = true
   }
 
   async readMarks(): Promise<void> {
@@ -277,6 +281,11 @@ export class OpenPipeline {
   async readLog(runId: string): Promise<void> {
     const after = this.logNext.get(runId) ?? 0
     const read = await this.app.call('run.log', { run_id: runId, after_line: after })
+    if (!read.ok) this.logErrors = { ...this.logErrors, [runId]: read.error }
+    else if (this.logErrors[runId]) {
+      const { [runId]: _passed, ...others } = this.logErrors
+      this.logErrors = others
+    }
     // Another read of the same lines was quicker.
     if (!read.ok || (this.logNext.get(runId) ?? 0) !== after) return
     this.logNext.set(runId, read.value.next_line)

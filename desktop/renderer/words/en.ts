@@ -38,6 +38,11 @@ export const en = {
     hostAwayNext: 'Start it again with `pluto serve`, or open the app again. This window connects by itself.',
     pipelineTitle: 'This pipeline can’t be opened',
     pipelineMeaning: 'Nothing was changed. Your other pipelines are not affected.',
+    pipelineAway: 'Nothing was changed. It opens by itself when the host is back.',
+    startTitle: 'The app could not be started',
+    startMessage: 'A part of it did not arrive from the program that keeps your pipelines on this machine.',
+    startHint:
+      'Start that program again with `pluto serve` and open the address that it prints, or open the app again. What was stored is safe.',
   },
   nav: {
     label: 'Main',
@@ -105,6 +110,8 @@ export const en = {
   },
   sync: {
     label: 'Sync state',
+    reading: 'Reading the sync state…',
+    notRead: 'The sync state could not be read',
     state: {
       local: 'On this machine only',
       in_sync: 'In sync',
@@ -296,6 +303,10 @@ export const en = {
     starting: 'Starting…',
     stop: 'Stop',
     notStarted: 'The run did not start',
+    reading: 'Reading the runs…',
+    notRead: 'The runs could not be read',
+    artifactsNotRead: 'What the run sent could not be listed',
+    logNotRead: 'The log could not be read',
     state: {
       pending: 'Waiting',
       running: 'Running',
@@ -378,6 +389,8 @@ export const en = {
       `${version === null ? 'Draft, not published' : `Version ${version}`} · run of ${time}`,
     frame: (name: string) => `Report of ${name}`,
     loading: 'Opening the report…',
+    notRead: 'The report could not be read',
+    notListed: 'The reports could not be listed',
     latest: 'Latest',
     all: 'Reports',
     allText: 'The latest report of each pipeline.',
@@ -386,6 +399,9 @@ export const en = {
     print: 'Open the run',
   },
   history: {
+    reading: 'Reading the versions…',
+    notRead: 'The versions could not be read',
+    notCompared: 'The two could not be compared',
     versions: 'Versions',
     working: 'Working state',
     workingText: (n: number) => (n === 0 ? 'same as the current version' : many(n, 'unpublished change')),
@@ -469,6 +485,7 @@ export const en = {
   },
   drafts: {
     title: 'Local drafts',
+    notRead: 'The local drafts could not be listed',
     text: 'Edits that the server did not accept. They are private to this machine, complete, and yours: look, download, apply again or discard.',
     emptyTitle: 'No local drafts',
     emptyText: 'If the server ever refuses an edit of yours, you find it here; nothing is lost.',
@@ -480,6 +497,7 @@ export const en = {
     discardText: 'The edit in it is gone for good. Download it first if you may want it.',
   },
   discuss: {
+    notRead: 'The comments could not be opened',
     emptyTitle: 'Nothing was said yet',
     emptyText:
       'Ask about a step or the whole pipeline. Select lines in the SQL editor to comment on exactly those. It works offline too.',
@@ -508,6 +526,7 @@ export const en = {
     threads: 'Threads',
   },
   schedules: {
+    notRead: 'The schedules could not be read',
     title: 'Schedules',
     text: 'A schedule runs a pipeline’s current version by the clock, on a machine of yours. The server only says what is due; it never runs a query.',
     emptyTitle: 'No schedules yet',
@@ -524,7 +543,9 @@ export const en = {
   },
   machine: {
     title: 'This machine',
-    notRead: 'Not everything could be read',
+    grantsNotRead: 'The grants could not be read',
+    ledgerNotRead: 'The ledger could not be read',
+    secretsNotRead: 'The names of the secrets could not be read',
     about: 'Installation',
     version: 'Version',
     duckdb: 'DuckDB',
