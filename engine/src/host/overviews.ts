@@ -67,7 +67,12 @@ export class Overviews {
 
   static async open(parts: OverviewParts): Promise<Overviews> {
     const table = new JsonTable(parts.state, 'overviews', overview)
-    return new Overviews(parts, table, await table.entries())
+    const held = await table.entries().catch((error: unknown) => {
+      // They are made again from the documents, and saved over what cannot be read.
+      parts.onError(error)
+      return new Map<string, Overview>()
+    })
+    return new Overviews(parts, table, held)
   }
 
   /** The pipeline's overview as of now. */

@@ -1,3 +1,4 @@
+import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { z } from 'zod'
 import type { State } from './state.ts'
 import type { Statements } from './transaction.ts'
@@ -50,7 +51,7 @@ export class JsonTable<S extends z.ZodType> {
       `select body from ${this.#table} where key = $1`,
       key,
     )
-    return row ? this.#schema.parse(JSON.parse(row.body)) : null
+    return row ? this.#parse(key, row.body) : null
   }
 
   /** Every key with its parent: what there is, without reading any of it. */
@@ -64,7 +65,7 @@ export class JsonTable<S extends z.ZodType> {
       `select key, body from ${this.#table} where key in (select unnest(from_json($1, '["varchar"]')))`,
       JSON.stringify(keys),
     )
-    return new Map(rows.map(row => [row.key, this.#schema.parse(JSON.parse(row.body))]))
+    return new Map(rows.map(row => [row.key, this.#parse(row.key, row.body)]))
   }
 
   /** Every value by its key. */
@@ -72,40 +73,54 @@ export class JsonTable<S extends z.ZodType> {
     const rows = await this.#state.read.all<{ key: string; body: string }>(
       `select key, body from ${this.#table}`,
     )
-    return new Map(rows.map(row => [row.key, this.#schema.parse(JSON.parse(row.body))]))
+    return new Map(rows.map(row => [row.key, this.#parse(row.key, row.body)]))
   }
 
   /** The newest value of each parent. */
   async newest(): Promise<Map<string, z.output<S>>> {
-    const rows = await this.#state.read.all<{ parent: string; body: string }>(
-      `select parent, body from ${this.#table}
+    const rows = await this.#state.read.all<{ key: string; parent: string; body: string }>(
+      `select key, parent, body from ${this.#table}
        qualify row_number() over (partition by parent order by created_at desc, key desc) = 1`,
     )
-    return new Map(rows.map(row => [row.parent, this.#schema.parse(JSON.parse(row.body))]))
+    return new Map(rows.map(row => [row.parent, this.#parse(row.key, row.body)]))
   }
 
   /** Newest first; `limit` defaults to 1,000, `since` (inclusive, ISO 8601) to everything. */
   async list(
     filter: { readonly parent?: string; readonly since?: string; readonly limit?: number } = {},
   ): Promise<z.output<S>[]> {
-    const rows = await this.#state.read.all<{ body: string }>(
-      `select body from ${this.#table} where ($1 is null or parent = $1) and ($2 is null or created_at >= $2)
+    const rows = await this.#state.read.all<{ key: string; body: string }>(
+      `select key, body from ${this.#table} where ($1 is null or parent = $1) and ($2 is null or created_at >= $2)
        order by created_at desc, key desc limit $3`,
       filter.parent ?? null,
       filter.since ?? null,
       filter.limit ?? 1_000,
     )
-    return rows.map(row => this.#schema.parse(JSON.parse(row.body)))
+    return rows.map(row => this.#parse(row.key, row.body))
   }
 
   /** A part of each value of a parent (`$.summary`), newest first: the rest is neither read out of the database nor parsed. */
   async parts<P extends z.ZodType>(parent: string, path: string, schema: P): Promise<z.output<P>[]> {
-    const rows = await this.#state.read.all<{ part: string }>(
-      `select json_extract(body, $2)::varchar as part from ${this.#table} where parent = $1 order by created_at desc, key desc`,
+    const rows = await this.#state.read.all<{ key: string; part: string | null }>(
+      `select key, try(json_extract(body, $2))::varchar as part from ${this.#table} where parent = $1 order by created_at desc, key desc`,
       parent,
       path,
     )
-    return rows.map(row => schema.parse(JSON.parse(row.part)))
+    return rows.map(row => this.#parse(row.key, row.part ?? '', schema))
+  }
+
+  /** Throws `state.corrupt`, which names the record, for one that this program cannot read. */
+  #parse(key: string, body: string): z.output<S>
+  #parse<P extends z.ZodType>(key: string, body: string, schema: P): z.output<P>
+  #parse(key: string, body: string, schema: z.ZodType = this.#schema): unknown {
+    try {
+      return schema.parse(JSON.parse(body))
+    } catch (cause) {
+      throw new AppError('state.corrupt', `Record ${key} of ${this.#table} in state.duckdb cannot be read.`, {
+        details: { table: this.#table, key },
+        cause,
+      })
+    }
   }
 
   remove(key: string): Promise<void> {

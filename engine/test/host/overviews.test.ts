@@ -82,6 +82,20 @@ it('[HOSTDOC10] of many without an overview the first ones are waited for, and t
   await host.close()
 })
 
+it('[HOSTDOC10] overviews that cannot be read are made again: the host starts and lists', async () => {
+  const folder = await workspaceOf(2)
+  const state = await State.open(folder)
+  await state.write(tx => tx.run("update overviews set body = 'broken'"))
+  await state.close()
+  const host = await open(folder)
+  const { pipelines } = await call(host, 'pipeline.list', {})
+  expect(pipelines.map(({ name, steps }) => ({ name, steps }))).toEqual([
+    { name: 'pipeline-0', steps: 1 },
+    { name: 'pipeline-1', steps: 1 },
+  ])
+  await host.close()
+})
+
 it('[HOSTDOC11] one document that cannot be read is listed with the reason, and holds up nothing', async () => {
   const folder = await workspaceOf(2)
   const first = await open(folder)

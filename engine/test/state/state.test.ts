@@ -105,6 +105,23 @@ describe('state', () => {
     await state.close()
   })
 
+  it('[STATE4] a record that this program cannot read is named', async () => {
+    const state = await State.open(folder())
+    const table = new JsonTable(state, 'runs', z.object({ n: z.number() }))
+    await table.put('a', { parent: 'p', at: '2026-01-01T00:00:00.000Z' }, { n: 1 })
+    for (const body of ['broken', '{"n":"one"}']) {
+      await state.write(tx => tx.run('update runs set body = $1', body))
+      const named = { code: 'state.corrupt', details: { table: 'runs', key: 'a' } }
+      await expect(table.get('a')).rejects.toMatchObject(named)
+      await expect(table.getAll(['a'])).rejects.toMatchObject(named)
+      await expect(table.list()).rejects.toMatchObject(named)
+      await expect(table.newest()).rejects.toMatchObject(named)
+      await expect(table.parts('p', '$.n', z.number())).rejects.toMatchObject(named)
+      await expect(table.entries()).rejects.toMatchObject(named)
+    }
+    await state.close()
+  })
+
   it('[STATE8] closing waits for the reads that run; a later one is refused', async () => {
     const state = await State.open(folder())
     let under = true
