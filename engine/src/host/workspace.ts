@@ -1,6 +1,5 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { isLinear } from '@pluto-duck/crdt-model'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import {
   allows,
@@ -10,51 +9,20 @@ import {
   type LiveEvent,
   type Role,
 } from '@pluto-duck/crdt-model/protocol'
-import type { Logger } from 'pino'
 import type { z } from 'zod'
-import type { Clock } from '../clock.ts'
 import type { ContractMark, OutputOf, SyncState, workspaceEntry } from '../contract/index.ts'
-import type { DocumentInfo, Documents, Newer } from '../documents/index.ts'
-import type { Marks, Publisher } from '../publish/index.ts'
-import type { Settings, State, WorkspaceRow, Workspaces } from '../state/index.ts'
-import { fetchRecords, Sync, type SyncNews, type WireClient } from '../sync/index.ts'
-import type { ServerCalls } from '../versions/server-calls.ts'
-import type { VersionCache } from '../versions/version-cache.ts'
-import type { Account } from './account.ts'
-import type { TopicBus } from './bus.ts'
+import type { DocumentInfo, Newer } from '../documents/index.ts'
+import type { WorkspaceRow } from '../state/index.ts'
+import { Sync, type SyncNews } from '../sync/index.ts'
+import { Authorship, type NamedRecords } from './authorship.ts'
+import { Memberships } from './memberships.ts'
 import { needsOf } from './needs.ts'
-import type { Overviews } from './overviews.ts'
+import type { WorkspaceParts } from './workspace-parts.ts'
 
 type WorkspaceEntry = z.infer<typeof workspaceEntry>
 
-export interface WorkspaceParts {
-  readonly folder: string
-  readonly deviceId: string
-  readonly state: State
-  readonly settings: Settings
-  readonly workspaces: Workspaces
-  readonly documents: Documents
-  readonly account: Account
-  readonly server: ServerCalls
-  /** Null while no server is named. */
-  readonly client: () => WireClient | null
-  readonly versions: VersionCache
-  readonly publisher: Publisher
-  readonly marks: Marks
-  readonly overviews: Overviews
-  readonly bus: TopicBus
-  readonly clock: Clock
-  readonly log: Logger
-  /** The connection is back and everything is sent: what else waits may go. */
-  readonly onCaughtUp: () => void
-  /** The server says that a run, or something about schedules, changed. */
-  readonly onRun: (runId: string) => Promise<void>
-  readonly onSchedule: () => void
-}
-
 const SELECTED = 'workspace'
 const PAUSED = 'paused'
-const LEFT = 'left_workspaces'
 /** How long a caller of `syncNow` is kept waiting. */
 const SYNC_WAIT_MS = 30_000
 
@@ -67,27 +35,25 @@ export class OpenWorkspace {
   #row: WorkspaceRow | null = null
   #sync: Sync | null = null
   #background = false
-  /** Workspaces that this person was removed from and of which local drafts are here. */
-  readonly #left = new Set<string>()
+  readonly #memberships: Memberships
+  readonly #authorship: Authorship
   #looking: Promise<void> | null = null
   /** One at a time: each may take a workspace off this machine. */
   #refreshing: Promise<void> = Promise.resolve()
   #paused = false
   #lastState = ''
-  /** Display names by user id, from the members of the workspace. */
-  readonly #names = new Map<string, string>()
-  /** Heads of documents whose records are here. */
-  readonly #recorded = new Map<string, string>()
 
-  private constructor(parts: WorkspaceParts) {
+  private constructor(parts: WorkspaceParts, memberships: Memberships) {
     this.#p = parts
+    this.#memberships = memberships
+    const quiet = (error: unknown): void => this.#quiet(error)
+    this.#authorship = new Authorship(parts, () => this.connected, quiet)
   }
 
   static async open(parts: WorkspaceParts): Promise<OpenWorkspace> {
-    const workspace = new OpenWorkspace(parts)
+    const workspace = new OpenWorkspace(parts, await Memberships.open(parts))
     workspace.#paused = (await parts.settings.get(PAUSED)) === 'true'
     const selected = await parts.settings.get(SELECTED)
-    for (const id of JSON.parse((await parts.settings.get(LEFT)) ?? '[]') as string[]) workspace.#left.add(id)
     const rows = await parts.workspaces.list()
     workspace.#row = rows.find(row => row.workspace_id === selected) ?? rows[0] ?? null
     parts.documents.on(event => {
@@ -260,18 +226,13 @@ export class OpenWorkspace {
     return !this.remote || allows(this.role, 'run.write')
   }
 
-  async marks(pipelineId: string): Promise<ContractMark[]> {
-    const current = await this.#p.versions.current(pipelineId)
-    // Nobody met anybody: no need to ask the server who wrote what and when.
-    const linear = await this.#p.documents.read(pipelineId, doc => isLinear(doc, current?.heads ?? []))
-    if (linear) return []
-    await this.#ensureRecords(pipelineId)
-    return this.#p.marks.list(pipelineId, current?.heads ?? [], userId => this.#nameOf(userId))
+  marks(pipelineId: string): Promise<ContractMark[]> {
+    return this.#authorship.marks(pipelineId)
   }
 
   /** Marks as the server gave them. */
   marksOfServer(documentId: string, marks: unknown): Promise<ContractMark[]> {
-    return this.#p.marks.ofServer(documentId, marks, userId => this.#nameOf(userId))
+    return this.#authorship.marksOfServer(documentId, marks)
   }
 
   async reviewMark(pipelineId: string, markId: string, reviewed: boolean): Promise<ContractMark[]> {
@@ -281,40 +242,13 @@ export class OpenWorkspace {
   }
 
   /** Who made which change, by the server's records; null while it has none, and for what it does not know. */
-  async authors(
-    documentId: string,
-    hashes: readonly string[],
-  ): Promise<OutputOf<'document.authors'>['authors']> {
-    const wanted = new Set(hashes)
-    await this.#ensureRecords(documentId)
-    const known = await this.#p.marks.records(documentId)
-    const authors: OutputOf<'document.authors'>['authors'] = {}
-    for (const hash of wanted) {
-      const record = known.get(hash)
-      authors[hash] = record?.author_id
-        ? { user_id: record.author_id, name: this.#nameOf(record.author_id) }
-        : null
-    }
-    return authors
+  authors(documentId: string, hashes: readonly string[]): Promise<OutputOf<'document.authors'>['authors']> {
+    return this.#authorship.authors(documentId, hashes)
   }
 
   /** The server's records of changes, with names; nothing for a change that it does not have. */
-  async recordsOf(
-    documentId: string,
-    hashes: readonly string[],
-  ): Promise<
-    ReadonlyMap<string, { readonly author: { user_id: string; name: string }; readonly at: string }>
-  > {
-    await this.#ensureRecords(documentId)
-    const known = await this.#p.marks.records(documentId)
-    const found = new Map<string, { author: { user_id: string; name: string }; at: string }>()
-    for (const hash of hashes) {
-      const record = known.get(hash)
-      if (!record || record.author_id === null) continue
-      const author = { user_id: record.author_id, name: this.#nameOf(record.author_id) }
-      found.set(hash, { author, at: record.received_at })
-    }
-    return found
+  recordsOf(documentId: string, hashes: readonly string[]): Promise<NamedRecords> {
+    return this.#authorship.recordsOf(documentId, hashes)
   }
 
   async presence(documentId: string | null, at: string | null): Promise<void> {
@@ -332,20 +266,6 @@ export class OpenWorkspace {
 
   async close(): Promise<void> {
     await this.#stopSync()
-  }
-
-  /** Documents that came by snapshot bring no records. Asked once for each state of a document; offline it does without. */
-  async #ensureRecords(documentId: string): Promise<void> {
-    const client = this.#p.client()
-    if (!client || !this.connected || !this.#p.documents.has(documentId)) return
-    const heads = this.#p.documents.info(documentId).heads.join()
-    if (this.#recorded.get(documentId) === heads) return
-    try {
-      await fetchRecords({ state: this.#p.state, documents: this.#p.documents, client }, documentId)
-      this.#recorded.set(documentId, heads)
-    } catch (error) {
-      this.#quiet(error)
-    }
   }
 
   async #open(row: WorkspaceRow): Promise<void> {
@@ -370,72 +290,25 @@ export class OpenWorkspace {
   }
 
   async #refreshNow(): Promise<void> {
-    const before = this.#p.account.person?.id ?? null
-    const me = await this.#p.server.call(identityRoutes.me, {})
-    await this.#p.account.remember(me.user)
-    const there = new Set(me.workspaces.map(membership => membership.workspace_id))
-    for (const { workspace_id, name, role } of me.workspaces)
-      await this.#p.workspaces.put({ workspace_id, name, role, remote: true })
-    for (const workspaceId of there) if (this.#left.delete(workspaceId)) await this.#saveLeft()
-    // Another person's workspaces, or another server's, are not what this one was removed from. And a server that lost a workspace
-    // says the same: its owners' machines keep everything.
-    if (before === me.user.id)
-      for (const row of await this.#p.workspaces.list())
-        if (row.remote && row.role !== 'owner' && !there.has(row.workspace_id)) await this.#leave(row)
-    for (const row of await this.#p.workspaces.list()) {
-      if (row.remote || there.has(row.workspace_id)) continue
-      await this.#p.server.call(identityRoutes.createWorkspace, {
-        body: { workspace_id: row.workspace_id, name: row.name },
-      })
-      await this.#p.workspaces.put({ ...row, remote: true })
-    }
+    await this.#memberships.take(async workspaceId => {
+      if (this.#row?.workspace_id === workspaceId) await this.#stopSync()
+    })
     const rows = await this.#p.workspaces.list()
     this.#row = rows.find(row => row.workspace_id === this.#row?.workspace_id) ?? rows[0] ?? null
-    if (this.#row?.remote && !this.#left.has(this.#row.workspace_id)) {
+    if (this.#row?.remote && !this.#memberships.left(this.#row.workspace_id)) {
       const { members } = await this.#p.server.call(identityRoutes.listMembers, {
         params: { workspace_id: this.#row.workspace_id },
       })
-      for (const { user_id, name } of members) this.#names.set(user_id, name)
+      this.#authorship.rememberNames(members)
       await this.#p.versions.refresh(this.#row.workspace_id)
     }
-  }
-
-  /**
-   * This person is no longer a member: what this machine has not sent stays, as local drafts; the rest of the workspace goes
-   * (docs/policies.md). The workspace itself is listed for as long as it has local drafts, or unsent work that could not be read.
-   */
-  async #leave(row: WorkspaceRow): Promise<void> {
-    const { workspace_id: workspaceId, name } = row
-    if (this.#row?.workspace_id === workspaceId) await this.#stopSync()
-    const { drafts, unreadable } = await this.#p.documents.leave(workspaceId, {
-      code: 'permission',
-      reason: `You are no longer a member of ${name}.`,
-    })
-    const known = this.#left.has(workspaceId)
-    for (const { documentId, error } of unreadable)
-      this.#p.log.error(
-        { document_id: documentId, err: error },
-        'unsent work could not be read; it is kept as it is',
-      )
-    if (unreadable.length === 0 && (await this.#p.documents.drafts(workspaceId)).length === 0) {
-      this.#left.delete(workspaceId)
-      await this.#p.workspaces.remove(workspaceId)
-    } else this.#left.add(workspaceId)
-    await this.#saveLeft()
-    if (known) return
-    this.#p.log.warn({ workspace_id: workspaceId, drafts }, 'no longer a member; what was not sent is kept')
-    this.#p.bus.publish('pipelines.changed', { pipeline_id: null })
-  }
-
-  #saveLeft(): Promise<void> {
-    return this.#p.settings.set(LEFT, JSON.stringify([...this.#left]))
   }
 
   async #startSync(asked = false): Promise<void> {
     const client = this.#p.client()
     if (this.#sync || !client || !this.#row?.remote || !(this.#background || asked)) return
     const workspaceId = this.#row.workspace_id
-    if (this.#left.has(workspaceId)) return
+    if (this.#memberships.left(workspaceId)) return
     const sync = new Sync({
       workspaceId,
       deviceId: this.#p.deviceId,
@@ -531,18 +404,13 @@ export class OpenWorkspace {
     needsYou: boolean,
   ): SyncState['state'] {
     if (this.#row && !this.#row.remote) return 'local'
-    if (this.#row && this.#left.has(this.#row.workspace_id)) return needsYou ? 'needs_you' : 'local'
+    if (this.#row && this.#memberships.left(this.#row.workspace_id)) return needsYou ? 'needs_you' : 'local'
     if (!this.#p.account.server) return 'local'
     if (!this.#p.account.token) return 'signed_out'
     if (this.#paused) return 'offline'
     if (sync === 'signed_out' || sync === 'offline') return sync
     if (needsYou) return 'needs_you'
     return sync ?? 'syncing'
-  }
-
-  #nameOf(userId: string): string {
-    if (userId === this.#p.account.person?.id) return this.#p.account.person.name
-    return this.#names.get(userId) ?? 'a former member'
   }
 
   #quiet(error: unknown): void {
