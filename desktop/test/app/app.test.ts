@@ -76,14 +76,10 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await page.keyboard.press('Control+Shift+Enter')
     const allow = page.getByTestId('grant-allow')
     const state = page.getByTestId('run-state')
-    await expect
-      .poll(async () => (await allow.count()) + (await state.count()), { timeout: 20_000 })
-      .toBeGreaterThan(0)
-    if (await allow.count()) {
-      expect(await page.getByTestId('grant-dialog').innerText()).toContain('weather.csv')
-      await allow.focus()
-      await page.keyboard.press('Enter')
-    }
+    await allow.waitFor({ timeout: 20_000 })
+    expect(await page.getByTestId('grant-dialog').innerText()).toContain('weather.csv')
+    await allow.focus()
+    await page.keyboard.press('Enter')
     await expect.poll(() => state.getAttribute('data-state'), { timeout: 60_000 }).toBe('success')
     await page.keyboard.press('Escape')
     await page.getByTestId('tab-build').focus()

@@ -23,6 +23,25 @@ const view: fc.Arbitrary<SyncView> = fc.record({
   healed: fc.nat(3),
   failures: fc.nat(2),
 })
+/** Mostly one in which nothing is left to do: of random ones hardly any is in sync. */
+const calm: fc.Arbitrary<SyncView> = fc
+  .tuple(
+    view,
+    fc.subarray(['paused', 'signedIn', 'cursor', 'more', 'waiting', 'digest', 'failures'] as const),
+  )
+  .map(([one, kept]) => {
+    const still: SyncView = {
+      ...one,
+      paused: false,
+      signedIn: true,
+      cursor: one.serverSeq,
+      more: false,
+      waiting: 0,
+      digest: 'equal',
+      failures: 0,
+    }
+    return Object.assign({}, still, ...kept.slice(0, 2).map(name => ({ [name]: one[name] })))
+  })
 const verdict = fc.oneof(
   fc.constant({ status: 'stored' as const }),
   fc.record({
@@ -33,14 +52,18 @@ const verdict = fc.oneof(
 
 describe('deciding what sync does next', () => {
   it('[SYNC8] in sync means connected, caught up, nothing waiting and equal digests; then it only listens', () => {
+    let seen = 0
     fc.assert(
-      fc.property(view, one => {
+      fc.property(calm, one => {
         if (!inSync(one)) return
+        seen++
         expect(one).toMatchObject({ paused: false, signedIn: true, waiting: 0, digest: 'equal', more: false })
         expect(nextAction(one)).toEqual({ do: 'listen' })
         expect(isLive(one)).toBe(true)
       }),
     )
+    // Or the property would say nothing.
+    expect(seen).toBeGreaterThan(10)
   })
 
   it('[SYNC8] nothing is sent or fetched while paused or signed out', () => {
@@ -54,14 +77,17 @@ describe('deciding what sync does next', () => {
   })
 
   it('[SYNC2] behind the server, or before the first sync, nothing is said to be live', () => {
+    let seen = 0
     fc.assert(
-      fc.property(view, one => {
+      fc.property(calm, one => {
         if (!isLive(one)) return
+        seen++
         expect(one.cursor).not.toBeNull()
         expect(one.serverSeq!).toBeLessThanOrEqual(one.cursor!)
         expect(one.failures).toBe(0)
       }),
     )
+    expect(seen).toBeGreaterThan(10)
   })
 
   it('[SYNC5] each document of a push is refused or tried again at most once, and stored changes stay stored', () => {
