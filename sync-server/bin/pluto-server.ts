@@ -24,7 +24,8 @@ Settings (environment variables; all have a default):
                          pushes under way, in all and for one workspace (128, 32); more waits (429)
   LOG_LEVEL              silent | error | warn | info | debug (info)
 
-Exit codes: 0 ended as asked, 1 internal error or something found by verify, 2 wrong usage or setting, 7 database not reachable.`
+Exit codes: 0 ended as asked, 1 internal error or something found by verify, 2 wrong usage or setting, 7 database not reachable,
+8 not possible as it stands (a restore into a database that is not empty), 9 no such document or workspace.`
 
 const fail = (thrown: unknown): void => {
   const error = toAppError(thrown)

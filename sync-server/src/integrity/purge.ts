@@ -147,7 +147,10 @@ async function prepare(
   }>`
     select workspace_id, kind, base, title from documents where id = ${documentId}`.execute(db)
   const [document] = rows
-  if (!document) throw new AppError('document.not_found', 'There is no such document on this server.')
+  if (!document)
+    throw new AppError('document.not_found', 'There is no such document on this server.', {
+      hint: 'The ids of pipelines are in `pluto list --json`, and in the address of the app.',
+    })
   if (document.base !== null)
     throw new AppError('request.invalid', 'This is a draft.', {
       hint: `Purge its pipeline ${document.base}: its drafts end with it.`,

@@ -268,7 +268,8 @@ const showDraft = (d: DraftEntry, threads: readonly Thread[]): string => {
   const lines = [`${d.title}  (${stateOf(d)})`, `draft ${d.draft_id} of ${d.pipeline}`]
   if (d.created_by) lines.push(`by ${d.created_by}, ${when(d.created_at)}`)
   if (!d.fresh) lines.push('The server could not be asked: this is what is known here.')
-  if (d.waiting > 0) lines.push(`${d.waiting} changes wait to be sent.`)
+  if (d.waiting > 0)
+    lines.push(d.waiting === 1 ? '1 change waits to be sent.' : `${d.waiting} changes wait to be sent.`)
   if (d.message) lines.push('', d.message)
   for (const review of d.reviews) {
     const verdict = review.verdict === 'approved' ? 'approved' : 'requested changes'

@@ -76,7 +76,8 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
       answer(
         output,
         outcome,
-        o => `${o.created ? 'Imported' : 'Updated'} ${o.pipeline.name} (${o.pipeline.steps} steps).`,
+        o =>
+          `${o.created ? 'Imported' : 'Updated'} ${o.pipeline.name} (${o.pipeline.steps} ${o.pipeline.steps === 1 ? 'step' : 'steps'}).`,
       )
     })
 

@@ -86,7 +86,12 @@ const showRepair = ({ state, documents, unreadable, left }: OutputOf<'sync.repai
 
 const showState = (state: SyncState): string => {
   const lines = [WORDS[state.state]]
-  if (state.waiting > 0) lines.push(`${state.waiting} changes wait; they are safe on this machine.`)
+  if (state.waiting > 0)
+    lines.push(
+      state.waiting === 1
+        ? '1 change waits; it is safe on this machine.'
+        : `${state.waiting} changes wait; they are safe on this machine.`,
+    )
   if (state.waiting_publishes > 0) lines.push(`${state.waiting_publishes} publishes wait.`)
   if (state.error) lines.push(`${state.error.message} ${state.error.hint}`)
   for (const need of state.needs) {
