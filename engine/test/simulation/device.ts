@@ -269,8 +269,9 @@ export class SimDevice {
     })
   }
 
-  /** Ends in good order. */
+  /** Ends in good order, when it has opened. */
   async close(thrownAway = false): Promise<void> {
+    await this.#opening
     const running = this.#running
     if (!running) return
     this.#running = null

@@ -188,8 +188,10 @@ export class World {
       const states = await Promise.all(this.devices.filter(device => this.isAllowed(device)).map(settle))
       const waiting = states.filter(state => !state.done)
       if (waiting.length === 0 && new Set(states.map(state => state.seq)).size === 1) return
-      if (performance.now() > until)
-        throw new Error(`the devices do not agree:\n${states.map(state => JSON.stringify(state)).join('\n')}`)
+      if (performance.now() > until) {
+        const lines = [...states.map(state => JSON.stringify(state)), ...(await this.stuck())]
+        throw new Error(`the devices do not agree:\n${lines.join('\n')}`)
+      }
       await pause(10)
     }
   }
