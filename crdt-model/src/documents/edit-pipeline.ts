@@ -1,4 +1,4 @@
-import * as Automerge from '@automerge/automerge'
+import type * as Automerge from '@automerge/automerge'
 import { v7 } from 'uuid'
 import type { z } from 'zod'
 import { AppError } from '../errors/index.ts'
@@ -16,9 +16,10 @@ import {
   sourceDefinition,
   tagList,
 } from './definition.ts'
+import { changeWhole, newText, spliceText, writeText } from './long-texts.ts'
 import { reorder } from './order.ts'
 import { liveInOrder, parseTest } from './read-pipeline.ts'
-import { isMap, mapEntries, register, stringOf, writeRegister, writeSetting, writeText } from './registers.ts'
+import { isMap, mapEntries, register, stringOf, writeRegister, writeSetting } from './registers.ts'
 import {
   type NamedDoc,
   PARAM_SETTINGS,
@@ -42,7 +43,7 @@ export function editPipeline<D extends PipelineDoc>(
   message: string,
   edit: (d: PipelineDoc) => void,
 ): Automerge.Doc<D> {
-  return Automerge.change(doc, { message }, d => edit(d as unknown as PipelineDoc))
+  return changeWhole(doc, message, d => edit(d as unknown as PipelineDoc))
 }
 
 export interface NewStep extends Partial<Omit<StepDefinition, 'id' | 'tests'>> {
@@ -75,11 +76,13 @@ export function addStep(d: PipelineDoc, step: NewStep): string {
     name: register(valid(identifierName, name, 'name')),
     order: register(keys.get(id)!),
     deleted: false,
-    sql: sql.toWellFormed(),
-    description: description.toWellFormed(),
+    sql: newText(d, sql),
+    description: newText(d, description),
     settings: {},
     tests: {},
   }
+  writeText(d, ['steps', id, 'sql'], sql)
+  writeText(d, ['steps', id, 'description'], description)
   keys.delete(id)
   writeOrder(d.steps, keys)
   for (const [key, value] of Object.entries(settings)) setStepSetting(d, id, key as StepSetting, value)
@@ -121,7 +124,7 @@ export function spliceStepSql(
   insert = '',
 ): void {
   stepOf(d, stepId)
-  splice(d, ['steps', stepId, 'sql'], at, deleteCount, insert)
+  spliceText(d, ['steps', stepId, 'sql'], at, deleteCount, insert)
 }
 
 /** Makes a step's SQL equal to a text by the smallest splices, so that it merges with what others type. */
@@ -193,7 +196,7 @@ export function updateReport(d: PipelineDoc, report: string): void {
 }
 
 export function spliceReport(d: PipelineDoc, at: number, deleteCount: number, insert = ''): void {
-  splice(d, ['report'], at, deleteCount, insert)
+  spliceText(d, ['report'], at, deleteCount, insert)
 }
 
 export function setPublish(d: PipelineDoc, publish: Partial<PublishDefinition>): void {
@@ -278,8 +281,8 @@ export function putTest(d: PipelineDoc, stepId: string, test: DataTest): void {
     tests[test.id] = {
       order: register('a0'),
       deleted: false,
-      description: test.description,
-      sql: test.type === 'custom' ? test.sql : '',
+      description: newText(d, test.description),
+      sql: test.type === 'custom' ? newText(d, test.sql) : '',
       settings: {},
     }
   const entry = tests[test.id]!
@@ -347,7 +350,3 @@ const stepIds = (d: PipelineDoc): string[] => liveInOrder(d.steps).map(([id]) =>
 
 const invalid = (message: string): AppError =>
   new AppError('document.invalid', message, { hint: 'Look at what is there, then try again.' })
-
-function splice(d: PipelineDoc, path: string[], at: number, deleteCount: number, insert: string): void {
-  Automerge.splice(d as unknown as Automerge.Doc<unknown>, path, at, deleteCount, insert.toWellFormed())
-}

@@ -1,4 +1,4 @@
-import * as Automerge from '@automerge/automerge'
+import type * as Automerge from '@automerge/automerge'
 import { canonicalJson, contentHash } from '../canonical/canonical.ts'
 import { AppError } from '../errors/index.ts'
 import {
@@ -19,10 +19,11 @@ import {
   writeOrder,
   writeUnlessDefault,
 } from './edit-pipeline.ts'
+import { changeWhole, newText, writeText } from './long-texts.ts'
 import { reorder } from './order.ts'
 import { identityProblems, textProblems } from './problems.ts'
 import { pipelineFromDoc } from './read-pipeline.ts'
-import { isMap, mapEntries, register, writeRegister, writeText } from './registers.ts'
+import { isMap, mapEntries, register, writeRegister } from './registers.ts'
 import {
   PARAM_SETTINGS,
   type PipelineDoc,
@@ -34,7 +35,7 @@ import {
 } from './schema.ts'
 
 /**
- * One change after which `pipelineFromDoc` equals the definition exactly, content hash included: what import and restoring a
+ * One change, or several where texts are longer than one takes, after which `pipelineFromDoc` equals the definition exactly, content hash included: what import and restoring a
  * version do. Edits as little as it can: texts by splices, a removed step comes back by its id, what is equal stays untouched
  * (and a document that is equal already is returned as it is).
  *
@@ -47,7 +48,7 @@ export function makeEqualTo<D extends PipelineDoc>(
 ): Automerge.Doc<D> {
   const wanted = checked(definition)
   if (canonicalJson(pipelineFromDoc(doc as PipelineDoc)) === canonicalJson(wanted)) return doc
-  const next = Automerge.change(doc, { message }, d => writeDefinition(d as unknown as PipelineDoc, wanted))
+  const next = changeWhole(doc, message, d => writeDefinition(d as unknown as PipelineDoc, wanted))
   if (contentHash(pipelineFromDoc(next as PipelineDoc)) !== contentHash(wanted))
     throw new AppError('internal', 'A document could not be made equal to a definition.')
   return next
@@ -69,8 +70,8 @@ export function writeNewDocument(d: PipelineDoc, definition: PipelineDefinition)
   d.schema_version = SCHEMA_VERSION
   d.kind = register('pipeline')
   for (const key of ['settings', 'params', 'sources', 'steps', 'publish'] as const) mapAt(d, key)
-  d.description = wanted.description
-  d.report = wanted.report
+  d.description = newText(d, wanted.description)
+  d.report = newText(d, wanted.report)
   writeDefinition(d, wanted)
 }
 
@@ -102,7 +103,7 @@ function writeSteps(d: PipelineDoc, wanted: PipelineDefinition): void {
   for (const [id] of mapEntries(steps)) if (!ids.has(id)) markDeleted(steps[id]!, true)
   const keys = reorder(heldOrder(steps), [...ids])
   for (const step of wanted.steps) {
-    if (!isMap(steps[step.id])) steps[step.id] = newStep(step, keys.get(step.id)!)
+    if (!isMap(steps[step.id])) steps[step.id] = newStep(d, step, keys.get(step.id)!)
     const entry = steps[step.id]!
     markDeleted(entry, false)
     writeRegister(entry, 'name', step.name)
@@ -114,12 +115,12 @@ function writeSteps(d: PipelineDoc, wanted: PipelineDefinition): void {
   writeOrder(steps, keys)
 }
 
-const newStep = (step: PipelineDefinition['steps'][number], order: string): StepDoc => ({
+const newStep = (d: PipelineDoc, step: PipelineDefinition['steps'][number], order: string): StepDoc => ({
   name: register(step.name),
   order: register(order),
   deleted: false,
-  sql: step.sql,
-  description: step.description,
+  sql: newText(d, step.sql),
+  description: newText(d, step.description),
   settings: {},
   tests: {},
 })

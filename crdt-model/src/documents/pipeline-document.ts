@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { AppError } from '../errors/index.ts'
 import { type PipelineDefinition, pipelineDefinition } from './definition.ts'
 import { valid } from './edit-pipeline.ts'
+import { changeWhole } from './long-texts.ts'
 import { writeNewDocument } from './make-equal.ts'
 import { stringOf } from './registers.ts'
 import { type PipelineDoc, SCHEMA_VERSION } from './schema.ts'
@@ -16,7 +17,7 @@ export type PipelineInit = Partial<Omit<z.input<typeof pipelineDefinition>, 'nam
   readonly name: string
 }
 
-/** A new pipeline, in one change. `init` is a definition with everything but the name optional; invalid: `document.invalid`. */
+/** A new pipeline, in one change (more where its texts are longer than one takes). `init` is a definition with everything but the name optional; invalid: `document.invalid`. */
 export function createPipeline(
   init: PipelineInit,
   options: DocumentOptions = {},
@@ -26,10 +27,10 @@ export function createPipeline(
     { ...init, schema_version: SCHEMA_VERSION },
     'pipeline',
   )
-  return Automerge.change(
+  return changeWhole(
     Automerge.init<PipelineDoc>(options.actor === undefined ? {} : { actor: options.actor }),
-    { message: 'create' },
-    d => writeNewDocument(d as unknown as PipelineDoc, definition),
+    'create',
+    d => writeNewDocument(d, definition),
   )
 }
 

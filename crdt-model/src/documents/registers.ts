@@ -1,6 +1,5 @@
 import * as Automerge from '@automerge/automerge'
 import { canonicalJson } from '../canonical/canonical.ts'
-import { splicesBetween } from '../diff/splices.ts'
 import type { Register, SettingsDoc } from './schema.ts'
 
 /** How the documents' values are read and written. Everything here bears a document that another program spoiled. */
@@ -67,20 +66,4 @@ export function writeRegister(parent: object, key: string, text: string): void {
   const held = map[key]
   if (isRegister(held) && held.toString() === text) return
   map[key] = register(text)
-}
-
-/**
- * Makes the text at `path` equal to `next` by splices that keep what stays; creates it when there is none. Half a character
- * (a lone surrogate) becomes U+FFFD.
- */
-export function writeText(root: object, path: readonly string[], next: string): void {
-  let parent = root as Record<string, unknown>
-  for (const key of path.slice(0, -1)) parent = parent[key] as Record<string, unknown>
-  const key = path.at(-1)!
-  const held = parent[key]
-  const wanted = next.toWellFormed()
-  if (typeof held !== 'string') parent[key] = wanted
-  else
-    for (const { at, remove, insert } of splicesBetween(held, wanted))
-      Automerge.splice(root as Automerge.Doc<unknown>, [...path], at, remove, insert)
 }

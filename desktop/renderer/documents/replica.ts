@@ -158,7 +158,7 @@ export class Replica<D extends object> {
     return () => this.openListeners.delete(listener)
   }
 
-  /** Makes one local change. What `edit` throws reaches the caller, and then nothing is changed. */
+  /** Makes one edit, of one change or more. What `edit` throws reaches the caller, and then nothing is changed. */
   change(edit: (doc: Automerge.Doc<D>) => Automerge.Doc<D>, origin: unknown = 'local'): void {
     if (this.openError && !AWAY.has(this.openError.code))
       throw new AppError(this.openError.code, this.openError.message, { hint: this.openError.hint })
@@ -167,8 +167,7 @@ export class Replica<D extends object> {
     if (after === before) return
     const heads = Automerge.getHeads(before)
     this.doc = after
-    const bytes = Automerge.getLastLocalChange(after)
-    if (bytes) this.unsent.push(bytes)
+    this.unsent.push(...Automerge.getChangesSince(after, heads))
     const patches = origin === 'editor' ? [] : Automerge.diff(after, heads, Automerge.getHeads(after))
     this.tell({ patches, origin })
     this.send()

@@ -158,5 +158,8 @@ function translated(sql: string): string {
   return sql
     .replace('now()::timestamp', 'current_timestamp')
     .replace(/select unnest\(from_json\((\$\d+), '\["varchar"\]'\)\)/, 'select value from json_each($1)')
-    .replace(/json_extract\(body, (\$\d+)\)::varchar/, 'json_extract(body, $1)')
+    .replace(
+      /try\(json_extract\(body, (\$\d+)\)\)::varchar/,
+      'case when json_valid(body) then json_extract(body, $1) end',
+    )
 }

@@ -58,6 +58,20 @@ const same = async (a: Device, b: Device, documentId: string) => {
 }
 
 describe('sync against the real server', () => {
+  it('[SYNC1][DOC11] texts longer than a change takes reach the other device, new or edited', async () => {
+    await fresh()
+    const [a, b] = [await device(ada), await device(bob)]
+    for (const one of [a, b]) await one.sync.start()
+    const documentId = await a.createPipeline('long')
+    await a.describe(documentId, 'a line of text\n'.repeat(9_000))
+    await a.describe(documentId, 'another line\n'.repeat(9_000))
+    await a.until('in_sync', 0)
+    await eventually('it is there', () => b.documents.has(documentId))
+    await same(a, b, documentId)
+    expect((await b.text(documentId)) === 'another line\n'.repeat(9_000)).toBe(true)
+    expect((await recordsOf(documentId)).length).toBeGreaterThan(6)
+  })
+
   it('[SYNC1] two devices that edit offline converge: equal heads, nothing waits, both say in sync', async () => {
     await fresh()
     const [a, b] = [await device(ada), await device(bob)]
