@@ -26,6 +26,8 @@ interface Text extends Record<string, unknown> {
 }
 
 // Most of a kill is the start of the next server. One that ends in good order leaves its compiled code to the others.
+// None warms up: its first edits are to meet it as it is.
+process.env.PLUTO_BENCH_COLD = '1'
 process.env.NODE_COMPILE_CACHE = await mkdtemp(join(tmpdir(), 'pluto-bench-code-'))
 const bench = await openBench()
 const warm = await bench.startServer()

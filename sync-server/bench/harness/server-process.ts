@@ -24,6 +24,7 @@ await playRole({
     // Logs as in production, to where nobody reads.
     const log = pino({ level: config.logLevel }, pino.destination({ dest: '/dev/null', sync: false }))
     const server = await startServer(config, { log, warm: process.env.PLUTO_BENCH_COLD !== '1' })
+    await server.warmed
     const owner = await server.ensureLocalOwner({ name: 'owner', email: 'owner@example.org' })
     part.say({ url: server.url, token: await server.issueSession(owner) })
     await part.heard()

@@ -52,6 +52,8 @@ export interface RunningServer {
   readonly publicUrl: string
   /** The one-time link of the first owner; null when there are accounts already. */
   readonly ownerLink: string | null
+  /** Resolves when a server that starts `warm` is; at once for any other. */
+  readonly warmed: Promise<void>
   /** A session of a user, for the program that embeds the server; a bearer token. There is no HTTP way to this. */
   issueSession(userId: string): Promise<string>
   /** The user with that address, made without a password when there is none. Answers the user's id. */
@@ -107,7 +109,7 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
       onError: error => log.error({ err: error }, 'refusals could not be audited'),
     })
     cleanups.push(() => refusals.close())
-    let warming: Promise<unknown> = Promise.resolve()
+    let warming: Promise<void> = Promise.resolve()
     const warmed = options.warm && !options.trials ? startTrials() : null
     if (warmed)
       cleanups.push(async () => {
@@ -144,13 +146,15 @@ export const startServer = async (config: Config, options: StartOptions = {}): P
       ]),
     )
     if (warmed)
-      warming = warmUp(warmed.trial, closing.signal).catch(error =>
-        log.error({ err: error }, 'trials could not be warmed up'),
+      warming = warmUp(warmed.trial, closing.signal).then(
+        () => undefined,
+        error => log.error({ err: error }, 'trials could not be warmed up'),
       )
     const token = await firstOwnerToken(database.db)
     return {
       url: `http://${config.host.includes(':') ? `[${config.host}]` : loopback(config.host)}:${port}`,
       publicUrl,
+      warmed: warming,
       ownerLink: token === null ? null : `${publicUrl}/join?token=${token}`,
       issueSession: async userId => {
         const session = await (await auth.$context).internalAdapter.createSession(userId)
