@@ -72,7 +72,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
     const secrets = await openSecrets({ folder })
     const account = await Account.open(
       settings,
-      tokenStore(secrets, token ?? process.env.PLUTO_TOKEN),
+      tokenStore(secrets, token ?? process.env.PLUTO_TOKEN, log),
       clock,
       server,
     )
@@ -280,9 +280,14 @@ const fileLog = (folder: string): Logger => {
 
 const TOKEN = 'session'
 
-const tokenStore = (secrets: SecretStore, given: string | undefined): TokenStore => ({
+const tokenStore = (secrets: SecretStore, given: string | undefined, log: Logger): TokenStore => ({
   // Without a keychain that answers nobody is signed in; `pluto login` says why.
-  get: async () => given ?? (await secrets.get(TOKEN).catch(() => null)),
+  get: async () =>
+    given ??
+    (await secrets.get(TOKEN).catch((error: unknown) => {
+      log.warn({ err: error }, 'the keychain did not say whether somebody is signed in')
+      return null
+    })),
   set: token => secrets.set(TOKEN, token),
   // One that was given by the environment was never kept.
   erase: async () => {
