@@ -17,7 +17,7 @@ import { Device, type PushItem } from './harness/wire.ts'
 
 const KILLS = numberGiven('kills') ?? (process.argv.includes('--full') ? 1_000 : 5)
 const SECONDS = numberGiven('seconds') ?? Number.POSITIVE_INFINITY
-const EDITS = 20
+const EDITS = 5
 const STEADY = 300
 const TEXT = 'lorem ipsum dolor sit amet '.repeat(400).slice(0, 10_000)
 
