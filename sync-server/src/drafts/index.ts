@@ -8,7 +8,7 @@ import { type Database, transact } from '../database/index.ts'
 import { Materialiser } from '../versions/materialise.ts'
 import { idTaken } from '../workspaces/index.ts'
 import { mergeDraft } from './merge.ts'
-import { readDrafts, workspaceOfDraft } from './read.ts'
+import { readDraft, readDrafts, workspaceOfDraft } from './read.ts'
 import { type Asked, assertOpen, lockDraft, settle, told } from './settle.ts'
 
 const sorted = (heads: readonly string[]): string => [...heads].sort().join()
@@ -18,11 +18,7 @@ export const draftsFeature = (ctx: ServerContext, appender: Appender): Feature =
   const { db } = ctx
   const materialiser = new Materialiser()
 
-  const read = async (workspaceId: string, draftId: string): Promise<Draft> => {
-    const [draft] = await readDrafts(db, { workspaceId, draftId })
-    if (!draft) throw new AppError('draft.not_found', 'There is no such draft.')
-    return draft
-  }
+  const read = (workspaceId: string, draftId: string): Promise<Draft> => readDraft(db, workspaceId, draftId)
   const askedBy = (call: {
     readonly session: { readonly user: { readonly id: string } }
     readonly deviceId: Call['deviceId']

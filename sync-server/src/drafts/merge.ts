@@ -6,7 +6,7 @@ import type { Appender, Push } from '../changes/append.ts'
 import type { Database } from '../database/index.ts'
 import type { Materialiser } from '../versions/materialise.ts'
 import { currentOf, type Merging, type Published, publish } from '../versions/publish.ts'
-import { readDrafts, standingObjections } from './read.ts'
+import { readDraft, standingObjections } from './read.ts'
 import { type Asked, settle } from './settle.ts'
 
 interface OwnChange {
@@ -38,10 +38,8 @@ export const mergeDraft = async (
   // A merge whose answer was lost: publish finds the version by its id.
   const again = draft.state === 'merged' && (await isVersion(ctx, draft, body.version_id))
   if (!again) assertMergeable(draft, body.heads)
-  const lookAgain = async (on: Kysely<Database>): Promise<void> => {
-    const [now] = await readDrafts(on, { workspaceId: workspace_id, draftId: draft.draft_id })
-    if (now) assertMergeable(now, body.heads)
-  }
+  const lookAgain = async (on: Kysely<Database>): Promise<void> =>
+    assertMergeable(await readDraft(on, workspace_id, draft.draft_id), body.heads)
   const own = await ownChanges(ctx, draft)
   const current = await currentOf(ctx, pipeline_id)
   const merging: Merging = {

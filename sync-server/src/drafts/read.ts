@@ -1,4 +1,5 @@
 import { draftTitle } from '@pluto-duck/crdt-model'
+import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Draft } from '@pluto-duck/crdt-model/protocol'
 import { type Kysely, sql } from 'kysely'
 import type { Database } from '../database/index.ts'
@@ -94,6 +95,17 @@ export const readDrafts = async (db: Kysely<Database>, wanted: Wanted): Promise<
       version: row.version,
     }
   })
+}
+
+/** Throws `draft.not_found`. */
+export const readDraft = async (
+  db: Kysely<Database>,
+  workspaceId: string,
+  draftId: string,
+): Promise<Draft> => {
+  const [draft] = await readDrafts(db, { workspaceId, draftId })
+  if (!draft) throw new AppError('draft.not_found', 'There is no such draft.')
+  return draft
 }
 
 const namesOf = async (db: Kysely<Database>, given: readonly (string | null)[]) => {
