@@ -3,6 +3,7 @@ import {
   fdatasyncSync,
   promises as fs,
   fstatSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
   readSync,
@@ -43,7 +44,12 @@ export class RunLog {
     this.#options = options
     this.#redactor = options.redactor ?? new SecretRedactor()
     this.#public = openForAppend(logPath(options.dataDir, options.run_id))
-    this.#private = openForAppend(privateLogPath(options.dataDir, options.run_id))
+    try {
+      this.#private = openForAppend(privateLogPath(options.dataDir, options.run_id))
+    } catch (error) {
+      closeSync(this.#public)
+      throw error
+    }
   }
 
   /** What `onEvent` of a run hands over. */
@@ -66,16 +72,30 @@ export class RunLog {
     if (level === 'warn' || level === 'error') fdatasyncSync(this.#public)
   }
 
+  /** What was written is on the disk when it returns. */
+  settle(): void {
+    for (const file of [this.#public, this.#private]) fdatasyncSync(file)
+  }
+
+  /** Settles, and gives both files back, also when it throws what the disk said. Nothing may be written afterwards. */
   close(): void {
-    for (const file of [this.#public, this.#private]) {
-      fdatasyncSync(file)
-      closeSync(file)
+    try {
+      this.settle()
+    } finally {
+      for (const file of [this.#public, this.#private]) closeSync(file)
     }
   }
 
   #append(file: number, line: object): void {
     const bytes = Buffer.from(`${this.#redactor.redact(JSON.stringify(line))}\n`)
-    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at)
+    let at = 0
+    try {
+      while (at < bytes.length) at += writeSync(file, bytes, at)
+    } catch (error) {
+      // The disk took a part of it: the next line must not follow on that.
+      if (at > 0) ftruncateSync(file, fstatSync(file).size - at)
+      throw error
+    }
   }
 }
 

@@ -11,7 +11,8 @@ import { StepRun } from './step-run.ts'
  * Carries out a plan. Results are built aside, tested, and made current as one at the end: a reader sees all old or all new.
  *
  * Never throws for what goes wrong in a step: that is in the outcome. A step whose upstream failed is skipped, branches that do
- * not depend on it go on. Finished steps are results by fingerprint, so the next run takes them as they are.
+ * not depend on it go on. Finished steps are results by fingerprint, so the next run takes them as they are. Rejects, with the
+ * runner ended, when `onEvent` throws or the catalog cannot be written.
  */
 export async function executePlan(plan: Plan, parts: RunParts): Promise<RunOutcome> {
   const { warehouse, clock } = parts
@@ -22,10 +23,12 @@ export async function executePlan(plan: Plan, parts: RunParts): Promise<RunOutco
     ...plan.steps.map(step => step.fingerprint),
     ...plan.inputs.map(input => input.fingerprint),
   ])
-  emit({ type: 'run', state: 'running' })
-  const steps = await Promise.all(plan.steps.map(step => StepRun.prepare(plan, step, parts, emit)))
-  const runner = new PlanRunner(parts.pool, parts.settings, plan, allowedPaths(plan, parts, steps))
+  let steps: readonly StepRun[] = []
+  let runner: PlanRunner | null = null
   try {
+    emit({ type: 'run', state: 'running' })
+    steps = await Promise.all(plan.steps.map(step => StepRun.prepare(plan, step, parts, emit)))
+    runner = new PlanRunner(parts.pool, parts.settings, plan, allowedPaths(plan, parts, steps))
     const early = await defineInputs(plan, parts, runner)
     const outcomes = early ? steps.map(step => step.give(early)) : await inOrder(plan, parts, runner, steps)
     const failed = outcomes.find(outcome => outcome.state === 'failed')
@@ -44,7 +47,7 @@ export async function executePlan(plan: Plan, parts: RunParts): Promise<RunOutco
       ...(error ? { error } : {}),
     }
   } finally {
-    await runner.close()
+    await runner?.close()
     await Promise.all(steps.map(step => step.cleanUp()))
     release()
   }
@@ -75,11 +78,14 @@ async function inOrder(
       if (needs.some(need => need === undefined) || running >= parts.settings.parallel) continue
       started.add(step)
       running += 1
-      void step.run(runner).then(outcome => {
-        running -= 1
-        outcomes.set(step.step.name, outcome)
-        advance()
-      }, finished.reject)
+      step
+        .run(runner)
+        .then(outcome => {
+          running -= 1
+          outcomes.set(step.step.name, outcome)
+          advance()
+        })
+        .catch(finished.reject)
     }
     if (outcomes.size === steps.length) finished.resolve()
     else if (running === 0 && started.size === outcomes.size)

@@ -42,7 +42,7 @@ export class ActiveRun {
   get steps(): readonly StepProgress[] {
     return this.#steps
   }
-  /** Resolves when the run has ended and is stored. */
+  /** Resolves when the run has ended. */
   get ended(): Promise<void> {
     return this.#done.promise
   }
@@ -52,13 +52,18 @@ export class ActiveRun {
   }
 
   event(event: RunEvent): void {
+    // A step that is still stopping when the run broke off.
+    if (isOver(this.#record)) return
     this.log.event(event)
     this.#steps = afterEvent(this.#steps, event, this.#parts.labels)
     if (event.type === 'step') this.#keep()
     this.#show()
   }
 
-  /** Changes the record; durable when it resolves, and shown at once when the run has ended. */
+  /**
+   * Changes the record; durable when it resolves, and shown at once when the run has ended. Rejects when this change was not
+   * stored; an earlier one that was not is made good by it.
+   */
   async change(change: Partial<RunRecord>): Promise<void> {
     const next = { ...this.#record, ...change }
     this.#steps = change.steps ?? this.#steps
@@ -68,15 +73,32 @@ export class ActiveRun {
       await this.#saved
       return this.#show()
     }
-    await this.#saved
+    await this.#saved.catch(() => undefined)
     await this.#parts.save(next)
     // Nobody sees an end that a crash could take back.
     this.#record = next
     this.stop()
-    this.#parts.publish(await this.view())
+    await this.#publish()
   }
 
-  /** Nothing more comes: also when the end could not be stored. */
+  /**
+   * Ends the run at once, before that is stored: only for the end that a crash would give it as well. Nothing that comes later
+   * changes it.
+   */
+  async breakOff(end: Partial<RunRecord>): Promise<void> {
+    this.#record = { ...this.#record, ...end }
+    this.#steps = this.#record.steps
+    this.stop()
+    await this.#publish()
+  }
+
+  /** Stores the record as it is now; rejects when the disk does not take it. */
+  async store(): Promise<void> {
+    await this.#saved.catch(() => undefined)
+    await this.#parts.save(this.#record)
+  }
+
+  /** Nothing more comes. */
   stop(): void {
     if (this.#timer) clearTimeout(this.#timer)
     this.#timer = null
@@ -87,9 +109,10 @@ export class ActiveRun {
     // Messages can quote data: they are kept elsewhere.
     this.#record = { ...this.#record, steps: this.#steps.map(step => ({ ...step, message: null })) }
     const record = this.#record
-    const saved = this.#saved.then(() => this.#parts.save(record))
+    // One that failed is made good by the next.
+    const saved = this.#saved.catch(() => undefined).then(() => this.#parts.save(record))
     this.#saved = saved
-    // The next `change` waits for it and hears of a failure.
+    // A `change` waits for its own and hears of a failure.
     saved.catch(() => undefined)
   }
 
@@ -97,7 +120,11 @@ export class ActiveRun {
   #show(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = null
-      if (!isOver(this.#record)) this.view().then(this.#parts.publish).catch(this.#parts.unseen)
+      if (!isOver(this.#record)) void this.#publish()
     }, SHOW_MS)
+  }
+
+  #publish(): Promise<void> {
+    return this.view().then(this.#parts.publish).catch(this.#parts.unseen)
   }
 }

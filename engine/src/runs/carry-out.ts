@@ -63,7 +63,7 @@ export async function carryOut(
   const { record } = run
   await parts.messages.write(record.run_id, messagesOf(run))
   if (files.length > 0) await parts.outgoing(record, files)
-  run.log.close()
+  run.log.settle()
   await run.change({
     state: outcome.state,
     cause: outcome.state === 'success' ? null : causeOf(outcome),

@@ -41,13 +41,16 @@ interface Parts {
 const AT_ONCE = 2
 /** How often the log of a run that goes on is sent. */
 const LOG_MS = 2_000
+/** Pauses while the disk does not take the end of a run. */
+const FIRST_PAUSE_MS = 500
+const LONGEST_PAUSE_MS = 60_000
 
 /** Begins runs, carries them out a few at a time, and sees that each of them ends in the book, whatever happens. */
 export class Conductor {
   readonly #parts: Parts
   readonly #starting = new Map<string, Promise<RunView>>()
   readonly #turns = new Turns(AT_ONCE)
-  #closed = false
+  readonly #closed = new AbortController()
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -82,24 +85,29 @@ export class Conductor {
   async endBroken(records: readonly RunRecord[]): Promise<void> {
     for (const record of records) {
       if (isOver(record) || this.#parts.book.goingOn(record.run_id)) continue
-      const journal = this.#journal(record)
-      journal.say('error', 'The program ended while this run was going on.', { cause: 'internal' })
-      journal.close()
+      this.#tryLog(record.run_id, () => {
+        const journal = this.#journal(record)
+        try {
+          journal.say('error', 'The program ended while this run was going on.', { cause: 'internal' })
+        } finally {
+          journal.close()
+        }
+      })
       await this.#parts.book.save({ ...record, ...this.#brokenOff(record) })
     }
   }
 
   /** Cancels what runs and waits for it; begins nothing more. */
   async close(): Promise<void> {
-    this.#closed = true
+    this.#closed.abort()
     const { going } = this.#parts.book
     for (const run of going) run.abort.abort()
     await Promise.allSettled(going.map(run => run.ended))
   }
 
   async #begin(input: ParsedInputOf<'run.start'>, occurrence: OccurrenceHeld | null): Promise<RunView> {
-    if (this.#closed) throw new AppError('service.unavailable', 'The program is ending.')
-    const { inspection, preparation, book, deliveries, bus, log } = this.#parts
+    if (this.#closed.signal.aborted) throw new AppError('service.unavailable', 'The program is ending.')
+    const { inspection, preparation, book, bus, log } = this.#parts
     const prepared = await inspection.prepare(input.pipeline_id, input.version, input.params)
     assertGranted(prepared.missing)
     const planned = await preparation.plan(prepared, {
@@ -108,13 +116,9 @@ export class Conductor {
       full: input.full,
     })
     const record = this.#newRecord(input, occurrence, prepared.target, planned)
-    await book.save(record)
-    if (record.remote) {
-      await deliveries.begin(record)
-      deliveries.kick(record.run_id)
-    }
+    const journal = await this.#record(record)
     const run = new ActiveRun(record, {
-      log: this.#journal(record),
+      log: journal,
       labels: labelsOf(prepared.target.definition),
       save: changed => book.save(changed),
       show: (changed, steps) => book.viewOf(changed, steps),
@@ -122,13 +126,74 @@ export class Conductor {
       unseen: error => log.error({ run_id: record.run_id, err: error }, 'a run could not be shown'),
     })
     book.begun(run)
-    void this.#carryOut(run, planned, prepared.target.definition)
+    if (record.remote) this.#parts.deliveries.kick(record.run_id)
+    this.#seeThrough(run, planned, prepared.target.definition).catch(err =>
+      log.error({ run_id: record.run_id, err }, 'the end of a run was not seen to'),
+    )
     return run.view()
+  }
+
+  /** Begins a run's log, its delivery and its record, which comes last: without it there is no run. */
+  async #record(record: RunRecord): Promise<RunJournal> {
+    let journal: RunJournal | null = null
+    try {
+      journal = this.#journal(record)
+      if (record.remote) await this.#parts.deliveries.begin(record)
+      await this.#parts.book.save(record)
+      return journal
+    } catch (error) {
+      this.#tryLog(record.run_id, () => journal?.close())
+      throw error instanceof AppError ? error : new RunnerError(asFailure(error), error)
+    }
+  }
+
+  /** Carries a run out, and sees that it ends: as it ended, or as broken off. */
+  async #seeThrough(run: ActiveRun, planned: PlanResult, definition: PipelineDefinition): Promise<void> {
+    const { run_id, remote } = run.record
+    const { deliveries, log, book } = this.#parts
+    try {
+      await this.#carryOut(run, planned, definition)
+    } catch (err) {
+      log.error({ run_id, err }, 'a run broke off')
+      this.#tryLog(run_id, () => run.log.say('error', 'The run broke off.', { cause: 'internal' }))
+      await run.breakOff(this.#brokenOff(run.record))
+      if (remote) deliveries.kick(run_id)
+      await this.#storeEnd(run)
+    } finally {
+      this.#tryLog(run_id, () => run.log.close())
+      book.ended(run_id)
+      run.stop()
+      if (remote) deliveries.kick(run_id)
+    }
+  }
+
+  /** Until the disk takes it or the program ends: the next start gives a run without an end the same one. */
+  async #storeEnd(run: ActiveRun): Promise<void> {
+    const { clock, log } = this.#parts
+    const { run_id } = run.record
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+      try {
+        return await run.store()
+      } catch (err) {
+        if (this.#closed.signal.aborted) return
+        log.error({ run_id, err }, 'the end of a run could not be stored; it is tried again')
+        await clock.sleep(pause, this.#closed.signal)
+      }
+    }
+  }
+
+  /** A log that takes nothing more keeps no run from ending. */
+  #tryLog(run_id: string, write: () => void): void {
+    try {
+      write()
+    } catch (err) {
+      this.#parts.log.error({ run_id, err }, 'the log of a run could not be written')
+    }
   }
 
   async #carryOut(run: ActiveRun, planned: PlanResult, definition: PipelineDefinition): Promise<void> {
     const { run_id } = run.record
-    const { dataFolder, clock, warehouse, pool, messages, deliveries, log, book } = this.#parts
+    const { dataFolder, clock, warehouse, pool, messages, deliveries, log } = this.#parts
     // A run may wait long for its turn: what it will reuse has to be there then.
     const { steps, inputs } = planned.plan
     const used = [...steps, ...inputs].map(one => one.fingerprint)
@@ -155,20 +220,10 @@ export class Conductor {
           ),
         outgoing: (record, files) => deliveries.add(record, files),
       })
-    } catch (error) {
-      log.error({ run_id, err: error }, 'a run broke off')
-      run.log.say('error', 'The run broke off.', { cause: 'internal' })
-      run.log.close()
-      await run
-        .change(this.#brokenOff(run.record))
-        .catch(err => log.error({ run_id, err }, 'the end of a run could not be stored'))
     } finally {
       clearInterval(telling)
       release()
-      book.ended(run_id)
-      run.stop()
       this.#turns.leave()
-      if (run.record.remote) deliveries.kick(run_id)
     }
   }
 

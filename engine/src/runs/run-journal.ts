@@ -5,7 +5,7 @@ import type { RunEvent } from '../run/index.ts'
 
 type Told = NonNullable<ReturnType<typeof toldBy>>
 
-/** Writes a run's log and tells its views each line as it is written. */
+/** Writes a run's log and tells its views each line as it is written. What comes after `close` is left out. */
 export class RunJournal {
   readonly #log: RunLog
   readonly #about: Pick<LogLine, 'run_id' | 'trace_id' | 'project_id'>
@@ -27,6 +27,8 @@ export class RunJournal {
   }
 
   event(event: RunEvent): void {
+    // Its descriptors may be somebody else's by then.
+    if (this.#closed) return
     this.#log.event(event)
     const told = toldBy(event)
     if (told) this.#onLines([{ ts: event.ts, ...this.#about, ...told }])
@@ -34,6 +36,7 @@ export class RunJournal {
 
   /** A line of this program's own: a template with names from the definition, never a value. */
   say(level: LogLine['level'], message: string, about: Partial<Pick<Told, 'step' | 'cause'>> = {}): void {
+    if (this.#closed) return
     const ts = new Date(this.#now()).toISOString()
     const line = {
       ts,
@@ -48,7 +51,12 @@ export class RunJournal {
     this.#onLines([{ ...line, ...this.#about }])
   }
 
-  /** Everything is on the disk when it returns. */
+  /** What was written is on the disk when it returns. */
+  settle(): void {
+    if (!this.#closed) this.#log.settle()
+  }
+
+  /** Settles and gives the files back, also when it throws because the disk takes nothing. Again it does nothing. */
   close(): void {
     if (this.#closed) return
     this.#closed = true

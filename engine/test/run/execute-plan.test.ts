@@ -195,3 +195,26 @@ it('[WH4] collects what nothing points at, and nothing that is in use, kept or y
   expect(existsSync(data.warehouse.resultPath('w1', 'one-d-0000'))).toBe(true)
   expect(existsSync(data.warehouse.resultPath('w1', 'one-b-0000'))).toBe(true)
 })
+
+const FULL = new Error('no space left on device')
+const untold = (state: string) => ({
+  onEvent: (event: { readonly state?: string }) => {
+    if (event.state === state) throw FULL
+  },
+})
+
+it('[RUN18] a run of which a step that is passed over cannot be told ends with that error, and nothing else does', async () => {
+  const steps = {
+    broken: { sql: "select cast('x' as integer) as a" },
+    after: { sql: 'select a from broken', needs: ['broken'] },
+  }
+  await expect(data.run(planOf(data, 'a', steps), untold('skipped'))).rejects.toBe(FULL)
+})
+
+it('[RUN18] a run that cannot be told of gives back what it leased', async () => {
+  const one = { one: { sql: 'select 1 as a' } }
+  for (const tag of ['a', 'b']) await data.run(planOf(data, tag, one))
+  await expect(data.run(planOf(data, 'a', one), untold('running'))).rejects.toBe(FULL)
+  const options = { keep: new Set<string>(), olderThanMs: 500, now: Date.now() + 1000 }
+  expect(await data.warehouse.collect('w1', options)).toEqual(['one-a-0000'])
+})

@@ -30,6 +30,8 @@ export interface Machine {
   readonly pipelineId: string
   readonly draftId: string
   readonly events: Event[]
+  /** Of this start of the program. */
+  state: State
   runs: RunService
   definition: PipelineDefinition
   /** Of the draft of the pipeline. */
@@ -58,11 +60,10 @@ export async function openMachine(
   })
   bus.subscribe(event => events.push(event))
   const deviceId = newId()
-  let state: State
   const open = async (): Promise<RunService> => {
-    state = await State.open(folder)
+    machine.state = await State.open(folder)
     return RunService.open({
-      state,
+      state: machine.state,
       dataFolder: folder,
       server: AWAY,
       bus,
@@ -89,6 +90,7 @@ export async function openMachine(
     workspaceId: parts.workspaceId ?? newId(),
     pipelineId: parts.pipelineId ?? newId(),
     events,
+    state: undefined as never,
     runs: undefined as never,
     definition: pipelineDefinition.parse(definition),
     draftId: newId(),
@@ -126,7 +128,7 @@ export async function openMachine(
     },
     async stop() {
       await machine.runs.close()
-      await state.close()
+      await machine.state.close()
     },
     async start() {
       machine.runs = await open()
