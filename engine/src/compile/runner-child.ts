@@ -45,7 +45,12 @@ export class RunnerChild implements SqlChild {
     const kept = allowedPaths.length === 0 ? this.#child() : null
     if (!kept || kept.taken) {
       const runner = this.#pool.take()
-      await configure(runner, allowedPaths)
+      try {
+        await configure(runner, allowedPaths)
+      } catch (error) {
+        await runner.kill()
+        throw error
+      }
       return sessionIn(runner, new Calls(), () => runner.kill())
     }
     kept.taken = true

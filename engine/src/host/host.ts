@@ -1,10 +1,8 @@
-import { mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
 import { version as duckdbVersion } from '@duckdb/node-api'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { versionRoutes } from '@pluto-duck/crdt-model/protocol'
-import { type Logger, pino } from 'pino'
+import type { Logger } from 'pino'
 import { systemClock } from '../clock.ts'
 import { Documents, type Schema } from '../documents/index.ts'
 import { Drafts } from '../drafts/drafts.ts'
@@ -21,6 +19,7 @@ import { Account, type TokenStore } from './account.ts'
 import { TopicBus } from './bus.ts'
 import type { Handlers } from './dispatch.ts'
 import { createHandlers } from './handlers.ts'
+import { hostLog } from './host-log.ts'
 import { Overviews } from './overviews.ts'
 import { Pipelines, toContractProblem } from './pipelines.ts'
 import { OpenWorkspace } from './workspace.ts'
@@ -63,7 +62,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
     for (const end of closers.splice(0).reverse()) await end()
   }
   try {
-    const log = given ?? fileLog(folder)
+    const log = given ?? hostLog(folder)
     const bus = new TopicBus(error => log.error({ err: error }, 'a listener failed'))
     const clock = systemClock
     const settings = new Settings(state)
@@ -267,15 +266,6 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
     await close()
     throw error
   }
-}
-
-/** Log lines never hold a token, a document's text or a row: they name codes, ids and counts. */
-const fileLog = (folder: string): Logger => {
-  mkdirSync(join(folder, 'logs'), { recursive: true })
-  return pino(
-    { level: process.env.PLUTO_LOG_LEVEL ?? 'info' },
-    pino.destination({ dest: join(folder, 'host.log'), sync: false, mkdir: true }),
-  )
 }
 
 const TOKEN = 'session'

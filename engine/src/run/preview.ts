@@ -50,9 +50,10 @@ export class Preview {
       of.workspace_id,
       results.map(result => result.fingerprint),
     )
-    const runner = parts.pool.take()
     const params = { ...of.params }
+    let runner: Runner | null = null
     try {
+      runner = parts.pool.take()
       await runner.configure({
         limits: parts.limits,
         allowed_paths: [
@@ -67,7 +68,7 @@ export class Preview {
       return new Preview(runner, release, params)
     } catch (error) {
       release()
-      await runner.kill()
+      await runner?.kill()
       throw error
     }
   }

@@ -19,12 +19,18 @@ export class RunnerPool {
     if (options.tempRoot !== undefined) removeLeftovers(options.tempRoot)
   }
 
-  /** Starts the spare now instead of at the first `take`. */
+  /** Starts the spare now instead of at the first `take`. Where there is no room for one there is none, and `take` starts its own. */
   warm(): void {
-    if (!this.#closed && !this.#spare?.alive) this.#spare = new Runner(this.#options)
+    if (this.#closed || this.#spare?.alive) return
+    try {
+      this.#spare = new Runner(this.#options)
+    } catch {
+      // Nobody asked for it: a disk or a process without room is told to whoever takes a runner.
+      this.#spare = null
+    }
   }
 
-  /** A runner that belongs to the caller, who ends it with `kill`. */
+  /** A runner that belongs to the caller, who ends it with `kill`. Throws the system's error when none can be started. */
   take(): Runner {
     if (this.#closed) throw new Error('The pool of runners is closed.')
     const runner = this.#spare?.alive ? this.#spare : new Runner(this.#options)

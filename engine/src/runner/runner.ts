@@ -65,20 +65,25 @@ export class Runner {
   #ended: Failure | null = null
   /** Resolves when the child can take requests; rejects if it dies before. */
   readonly ready: Promise<void>
-  /** Resolves when the process is gone and its temporary folder removed. */
+  /** Resolves when the process is gone and its temporary folder removed, if the disk lets it go. */
   readonly exited: Promise<void>
 
   constructor(options: RunnerOptions = {}) {
     const root = options.tempRoot ?? tmpdir()
     mkdirSync(root, { recursive: true })
     this.#temp = mkdtempSync(join(root, `${TEMP_PREFIX}${process.pid}-`))
-    this.#child = fork(CHILD, [], {
-      cwd: this.#temp,
-      env: childEnvironment(this.#temp, options.tempRoot),
-      execArgv: [],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    })
+    try {
+      this.#child = fork(CHILD, [], {
+        cwd: this.#temp,
+        env: childEnvironment(this.#temp, options.tempRoot),
+        execArgv: [],
+        serialization: 'advanced',
+        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      })
+    } catch (error) {
+      removeFolder(this.#temp)
+      throw error
+    }
     this.#child.stderr?.on('data', (bytes: Buffer) => {
       this.#stderr = (this.#stderr + bytes.toString('utf8')).slice(-STDERR_BYTES)
     })
@@ -96,7 +101,7 @@ export class Runner {
       started.reject(error)
       for (const call of this.#calls.values()) call.reject(error)
       this.#calls.clear()
-      rmSync(this.#temp, { recursive: true, force: true })
+      removeFolder(this.#temp)
       gone.resolve()
     }
     this.#child.on('error', error => end({ ...CRASHED, private: String(error) }))
@@ -224,6 +229,15 @@ export class Runner {
     else if ('progress' in said) this.#calls.get(said.id)?.onProgress?.(said.progress)
     else if (said.ok) this.#settle(said.id)?.resolve(said.value)
     else this.#settle(said.id)?.reject(new RunnerError(said.error))
+  }
+}
+
+/** What cannot be removed now is removed at the next start of the program. */
+function removeFolder(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true })
+  } catch {
+    // Nothing needs it any more, and whoever waits for the end of the process must hear of that.
   }
 }
 
