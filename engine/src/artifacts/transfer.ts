@@ -13,10 +13,10 @@ type Presigned = z.infer<typeof presigned>
 /** Milliseconds in which a storage has to begin to answer a download. */
 const ANSWER_MS = 30_000
 
-/** SHA-256 and size of a file. */
-export async function measure(path: string): Promise<{ bytes: number; sha256: string }> {
+/** SHA-256 and size of a file. Rejects with an `AbortError` when it is aborted. */
+export async function measure(path: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256')
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash)
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, { signal })
   return { bytes: (await stat(path)).size, sha256: hash.digest('hex') }
 }
 

@@ -21,9 +21,12 @@ interface Rendered {
   readonly markdown: string
 }
 
-/** Rejects only when the files cannot be written; a block that cannot be shown is named in its place and in the result. */
+/**
+ * Rejects only when the files cannot be written, or with the signal's reason when it is aborted; a block that cannot be shown is named
+ * in its place and in the result.
+ */
 export async function renderReport(input: ReportInput): Promise<WrittenReport> {
-  const { definition, run } = input
+  const { definition, run, signal } = input
   const layout = readReport(definition.report)
   const failures: Array<WrittenReport['failures'][number]> = layout.problems.map(problem => ({
     block: problem.code,
@@ -35,10 +38,14 @@ export async function renderReport(input: ReportInput): Promise<WrittenReport> {
   )
   const blocks: Array<Record<string, unknown>> = []
   const charts = new ChartRenderer()
+  // Ends a chart that is being drawn.
+  const stop = () => void charts.close()
+  signal?.addEventListener('abort', stop, { once: true })
   const rendered: Rendered[] = []
   let title: string | null = null
   try {
     for (const part of layout.parts) {
+      signal?.throwIfAborted()
       if (part.kind === 'text') {
         const heading: RegExpExecArray | null = title === null ? /^# +(.+?)\s*#*$/m.exec(part.markdown) : null
         title ??= heading?.[1] ?? null
@@ -52,7 +59,9 @@ export async function renderReport(input: ReportInput): Promise<WrittenReport> {
       if (shown.facts) blocks.push(shown.facts)
       if (shown.failure) failures.push({ block: shown.name, line: part.line, message: shown.failure })
     }
+    signal?.throwIfAborted()
   } finally {
+    signal?.removeEventListener('abort', stop)
     await charts.close()
   }
 

@@ -13,33 +13,33 @@ export interface ReaderInput {
   readonly limits: Limits
   /** For one query. Default 60 s. */
   readonly timeoutMs?: number
+  /** Aborting ends what is being read, as `run.cancelled`. Default: none. */
+  readonly signal?: AbortSignal
 }
 
 /** Reads the results of one run, in a sandbox that may open exactly these. Call `close` when done. */
 export async function openReportReader(
   input: ReaderInput,
 ): Promise<ReportReader & { close(): Promise<void> }> {
-  const { plan, outcome, warehouse, pool, limits, timeoutMs = 60_000 } = input
+  const { plan, outcome, warehouse, pool, limits, timeoutMs = 60_000, signal } = input
   const runner = pool.take()
   const params = plan.params
   try {
     const results = plan.steps.filter(step => step.materialize === 'table')
-    await runner.configure({
-      limits,
-      connections: 1,
-      allowed_paths: [
-        ...results.map(step => warehouse.resultPath(plan.workspace_id, step.fingerprint)),
-        ...plan.sources.flatMap(source => source.paths),
-      ],
-    })
-    for (const source of plan.sources) await runner.defineSource(source)
+    const allowed_paths = [
+      ...results.map(step => warehouse.resultPath(plan.workspace_id, step.fingerprint)),
+      ...plan.sources.flatMap(source => source.paths),
+    ]
+    await runner.configure({ limits, connections: 1, allowed_paths }, { signal })
+    for (const source of plan.sources) await runner.defineSource(source, { signal })
     for (const step of plan.steps) {
       const made = outcome.steps.find(({ step_id }) => step_id === step.step_id)
       if (made?.state !== 'done' && made?.state !== 'reused') continue
-      if (step.materialize === 'view') await runner.defineView({ name: step.name, sql: step.sql, params })
+      if (step.materialize === 'view') await runner.defineView({ name: step.name, sql: step.sql, params }, { signal })
       else {
         const path = warehouse.resultPath(plan.workspace_id, step.fingerprint)
-        await runner.defineResult({ schema: null, name: step.name, path, columns: [...made.columns] })
+        const ask = { schema: null, name: step.name, path, columns: [...made.columns] }
+        await runner.defineResult(ask, { signal })
       }
     }
   } catch (error) {
@@ -48,7 +48,7 @@ export async function openReportReader(
   }
   return {
     async query(sql, limit) {
-      const page = await runner.query({ sql, params, offset: 0, limit }, { timeoutMs })
+      const page = await runner.query({ sql, params, offset: 0, limit }, { timeoutMs, signal })
       const columns = page.columns.map(column => ({ name: column.name, type: sqlType(column.type) }))
       return { columns, rows: page.rows, more: page.more }
     },

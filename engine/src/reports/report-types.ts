@@ -58,6 +58,8 @@ export interface ReportInput {
   /** Files go to `{dataDir}/reports/{run_id}/`. */
   readonly dataDir: string
   readonly clock: { now(): number }
+  /** Aborting ends the report before any file of it is written. Default: none. */
+  readonly signal?: AbortSignal
 }
 
 export interface WrittenReport {

@@ -43,8 +43,8 @@ export class Preview {
     this.#params = params
   }
 
-  /** Throws `run.source` when a result is not there any more or a source cannot be read. */
-  static async open(parts: PreviewParts, of: PreviewOf): Promise<Preview> {
+  /** Throws `run.source` when a result is not there any more or a source cannot be read. The options are those of each call to the runner. */
+  static async open(parts: PreviewParts, of: PreviewOf, options: CallOptions = {}): Promise<Preview> {
     const results = of.relations.filter(relation => relation.kind === 'result')
     const release = parts.warehouse.lease(
       of.workspace_id,
@@ -54,17 +54,15 @@ export class Preview {
     let runner: Runner | null = null
     try {
       runner = parts.pool.take()
-      await runner.configure({
-        limits: parts.limits,
-        allowed_paths: [
-          ...of.sources.flatMap(source => source.paths),
-          ...results.map(result => parts.warehouse.resultPath(of.workspace_id, result.fingerprint)),
-          ...(of.outputs ?? []),
-        ],
-        connections: 2,
-      })
-      for (const source of of.sources) await runner.defineSource(source)
-      for (const relation of of.relations) await define(parts, of.workspace_id, runner, relation, params)
+      const allowed_paths = [
+        ...of.sources.flatMap(source => source.paths),
+        ...results.map(result => parts.warehouse.resultPath(of.workspace_id, result.fingerprint)),
+        ...(of.outputs ?? []),
+      ]
+      await runner.configure({ limits: parts.limits, allowed_paths, connections: 2 }, options)
+      for (const source of of.sources) await runner.defineSource(source, options)
+      for (const relation of of.relations)
+        await define(parts, of.workspace_id, runner, relation, params, options)
       return new Preview(runner, release, params)
     } catch (error) {
       release()
@@ -137,9 +135,10 @@ async function define(
   runner: Runner,
   relation: PreviewRelation,
   params: Record<string, PlanParam>,
+  options: CallOptions,
 ): Promise<void> {
   if (relation.kind === 'view') {
-    await runner.defineView({ name: relation.name, sql: relation.sql, params })
+    await runner.defineView({ name: relation.name, sql: relation.sql, params }, options)
     return
   }
   const record = await warehouse.result(workspaceId, relation.fingerprint)
@@ -150,5 +149,6 @@ async function define(
       hint: 'Run the pipeline again.',
     })
   const path = warehouse.resultPath(workspaceId, relation.fingerprint)
-  await runner.defineResult({ schema: relation.schema, name: relation.name, path, columns: record.columns })
+  const ask = { schema: relation.schema, name: relation.name, path, columns: record.columns }
+  await runner.defineResult(ask, options)
 }

@@ -1,4 +1,4 @@
-import { mkdir, stat } from 'node:fs/promises'
+import { mkdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PipelineDefinition } from '@pluto-duck/crdt-model'
 import { type Cause, newId } from '@pluto-duck/crdt-model/protocol'
@@ -39,7 +39,10 @@ export interface CarryOutParts {
 
 const SNAPSHOT_MS = 10 * 60_000
 
-/** Runs a plan to its end: results, report, snapshots, manifest, terminal state. Rejects only when the state cannot be written. */
+/**
+ * Runs a plan to its end: results, report, snapshots, manifest, terminal state. Cancelled once its results are current, it ends as
+ * cancelled all the same: they stand, and nothing leaves. Rejects only when its log or its state cannot be written.
+ */
 export async function carryOut(
   run: ActiveRun,
   planned: PlanResult,
@@ -47,6 +50,7 @@ export async function carryOut(
   parts: CarryOutParts,
 ): Promise<void> {
   const { clock } = parts
+  const { signal } = run.abort
   await run.change({ state: 'running', started_at: isoTime(clock.now()) })
   const outcome = await executePlan(planned.plan, {
     warehouse: parts.warehouse,
@@ -54,7 +58,7 @@ export async function carryOut(
     privateDir: join(parts.dataFolder, 'private'),
     settings: DEFAULT_SETTINGS,
     onEvent: event => run.event(event),
-    signal: run.abort.signal,
+    signal,
     clock,
   })
   const has_report =
@@ -62,17 +66,21 @@ export async function carryOut(
   const files = run.record.remote ? await shared(run, planned, definition, outcome, has_report, parts) : []
   const { record } = run
   await parts.messages.write(record.run_id, messagesOf(run))
-  if (files.length > 0) await parts.outgoing(record, files)
+  const stopped = outcome.state === 'success' && signal.aborted
+  if (stopped) run.log.say('warn', STOPPED, { cause: 'cancelled' })
+  else if (files.length > 0) await parts.outgoing(record, files)
   run.log.settle()
   await run.change({
-    state: outcome.state,
-    cause: outcome.state === 'success' ? null : causeOf(outcome),
+    state: stopped ? 'cancelled' : outcome.state,
+    cause: stopped ? 'cancelled' : outcome.state === 'success' ? null : causeOf(outcome),
     failed_step: outcome.steps.find(step => step.state === 'failed')?.name ?? null,
     finished_at: isoTime(clock.now()),
     has_report,
     manifest: manifestOf(planned, definition, outcome, record.steps, parts.duckdb),
   })
 }
+
+const STOPPED = 'The run was cancelled after its results were made: they stay current, and nothing of it is shared.'
 
 const messagesOf = (run: ActiveRun): Map<string, string> =>
   new Map(run.steps.flatMap(step => (step.message === null ? [] : [[step.step_id, step.message] as const])))
@@ -88,12 +96,14 @@ async function writeReport(
   outcome: RunOutcome,
   parts: CarryOutParts,
 ): Promise<boolean> {
-  if (definition.report.trim() === '' || !planned.plan.complete) return false
+  const { signal } = run.abort
+  if (definition.report.trim() === '' || !planned.plan.complete || signal.aborted) return false
   const { record } = run
   try {
     const { plan } = planned
     const { warehouse, pool } = parts
-    const reader = await openReportReader({ plan, outcome, warehouse, pool, limits: DEFAULT_SETTINGS.limits })
+    const { limits } = DEFAULT_SETTINGS
+    const reader = await openReportReader({ plan, outcome, warehouse, pool, limits, signal })
     try {
       const written = await renderReport({
         definition,
@@ -110,6 +120,7 @@ async function writeReport(
         reader,
         dataDir: parts.dataFolder,
         clock: parts.clock,
+        signal,
       })
       if (written.failures.length > 0)
         run.log.say('warn', `${written.failures.length} blocks of the report could not be shown.`)
@@ -119,6 +130,7 @@ async function writeReport(
       await reader.close()
     }
   } catch (error) {
+    if (signal.aborted) return false
     run.log.say('warn', 'The report could not be written.', { cause: asFailure(error).class })
     parts.unfinished(error)
     return false
@@ -140,12 +152,13 @@ async function shared(
   hasReport: boolean,
   parts: CarryOutParts,
 ): Promise<Outgoing[]> {
+  const { signal } = run.abort
   const folder = join(parts.dataFolder, 'reports', run.record.run_id)
   const files: Outgoing[] = []
-  const add = async (file: Pick<Outgoing, 'name' | 'kind' | 'content_type'>) => {
+  const add = async (file: Pick<Outgoing, 'name' | 'kind' | 'content_type'>, until?: AbortSignal) => {
     const path = join(folder, file.name)
     if (!(await stat(path).catch(() => null))) return
-    files.push({ artifact_id: newId(), ...file, path, ...(await measure(path)), state: 'waiting' })
+    files.push({ artifact_id: newId(), ...file, path, ...(await measure(path, until)), state: 'waiting' })
   }
   if (hasReport && definition.publish.report) for (const file of REPORT_FILES) await add(file)
   const snapshots = definition.publish.snapshots.filter(snapshot => snapshot.columns.length > 0)
@@ -154,11 +167,14 @@ async function shared(
   for (const snapshot of snapshots) {
     const name = `${snapshot.step}.parquet`
     if (!planned.plan.steps.some(step => step.name === snapshot.step)) continue
+    if (signal.aborted) return []
     try {
-      const rows = await writeSnapshot(snapshot, join(folder, name), planned, outcome, parts)
+      const rows = await writeSnapshot(snapshot, join(folder, name), planned, outcome, parts, signal)
       run.log.say('info', `The snapshot of ${snapshot.step} has ${rows} rows.`, { step: snapshot.step })
-      await add({ name, kind: 'snapshot', content_type: 'application/vnd.apache.parquet' })
+      await add({ name, kind: 'snapshot', content_type: 'application/vnd.apache.parquet' }, signal)
     } catch (error) {
+      await rm(join(folder, name), { force: true })
+      if (signal.aborted) return []
       const cause = asFailure(error).class
       run.log.say('warn', `The snapshot of ${snapshot.step} could not be made.`, {
         step: snapshot.step,
@@ -176,19 +192,21 @@ async function writeSnapshot(
   planned: PlanResult,
   outcome: RunOutcome,
   parts: CarryOutParts,
+  signal: AbortSignal,
 ): Promise<number> {
   const { plan } = planned
-  const session = await Preview.open(previewParts(parts), {
+  const about = {
     workspace_id: plan.workspace_id,
     sources: plan.sources,
     relations: relationsOf(plan, outcome),
     params: plan.params,
     outputs: [path],
-  })
+  }
+  const session = await Preview.open(previewParts(parts), about, { signal })
   try {
     const columns = snapshot.columns.map(sqlIdentifier).join(', ')
     const sql = `SELECT ${columns} FROM ${sqlIdentifier(snapshot.step)} LIMIT ${snapshot.max_rows}`
-    return (await session.write(sql, path, { timeoutMs: SNAPSHOT_MS })).rows
+    return (await session.write(sql, path, { timeoutMs: SNAPSHOT_MS, signal })).rows
   } finally {
     await session.close()
   }
