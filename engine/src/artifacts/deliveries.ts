@@ -2,11 +2,12 @@ import { type AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { LIMITS, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
 import { logPath } from '../logs/index.ts'
-import { logBytes, readChunk } from '../runs/run-journal.ts'
+import { logBytes } from '../runs/run-journal.ts'
 import { isOver, type RunRecord } from '../runs/run-record.ts'
 import { JsonTable, type State } from '../state/index.ts'
 import type { ServerCalls } from '../versions/server-calls.ts'
 import type { Ledger } from './ledger.ts'
+import { readChunk } from './log-chunk.ts'
 import { type Delivery, type DeliveryAction, delivery, nextDelivery, type Outgoing } from './next-delivery.ts'
 import { sendFile } from './transfer.ts'
 
@@ -135,7 +136,7 @@ export class Deliveries {
         const after = await this.#turn(() => this.#carryOut(action, run, sent))
         failures = 0
         if (after === null) return
-        await this.#change(run, now => ({ ...after(now), error: null }))
+        await this.#change(run, now => ({ ...after(now), error: isPartlyRefused(now) ? now.error : null }))
       } catch (thrown) {
         if (this.#closed.signal.aborted) return
         const error = toAppError(thrown)
@@ -187,8 +188,8 @@ export class Deliveries {
       }
       case 'log': {
         const path = logPath(this.#parts.dataFolder, run.run_id)
-        const lines = await readChunk(path, sent.log_offset, CHUNK_BYTES)
-        // A line that is still being written, or one that a crash cut short: nothing that could be sent.
+        const lines = await readChunk(path, run.run_id, sent.log_offset, CHUNK_BYTES)
+        // A line that is still being written, or what a crash left: nothing that could be sent.
         if (lines === '') return isOver(run) ? this.#withoutRest(run) : null
         await this.#note(run, 'log', `from byte ${sent.log_offset}`, Buffer.byteLength(lines), null)
         const body = { offset: sent.log_offset, lines }
@@ -302,6 +303,9 @@ function afterFailure(sent: Delivery, action: DeliveryAction, error: AppError, v
   if (action.do === 'artifact') return withArtifact(failed, action.artifact, 'refused')
   return { ...failed, state: 'refused' }
 }
+
+/** Why a file was refused is shown for as long as the run is. */
+const isPartlyRefused = (sent: Delivery): boolean => sent.artifacts.some(one => one.state === 'refused')
 
 const withArtifact = (sent: Delivery, artifact: Outgoing, state: Outgoing['state']): Delivery => ({
   ...sent,

@@ -22,9 +22,11 @@ export async function measure(path: string, signal?: AbortSignal): Promise<{ byt
 
 /**
  * Sends a file to a presigned address with exactly the signed headers; streamed, so its size does not matter to memory.
- * Throws `storage.*` by what the storage said, `server.unreachable` when it cannot be reached.
+ * Throws `storage.*` by what the storage said, `server.unreachable` when it cannot be reached, `artifact.not_found` when the file is no
+ * longer here.
  */
 export async function sendFile(to: Presigned, path: string, signal: AbortSignal): Promise<void> {
+  await bytesOf(path)
   const headers = new Headers(to.headers)
   // Comes from the body itself, and fetch refuses to be told.
   headers.delete('content-length')
@@ -86,6 +88,17 @@ async function fetchRest(
     Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]),
     createWriteStream(partial, { flags: append ? 'a' : 'w', mode: 0o600 }),
   )
+}
+
+async function bytesOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).size
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
+    throw new AppError('artifact.not_found', 'The file is no longer on this machine.', {
+      hint: 'Run the pipeline again to make it anew.',
+    })
+  }
 }
 
 async function reach(url: string, init: RequestInit): Promise<Response> {

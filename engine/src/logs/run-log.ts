@@ -31,7 +31,7 @@ export const privateLogPath = (dataDir: string, runId: string): string =>
 
 /**
  * The two logs of a run. A line is in the system's hands when `write` returns, so a killed process loses none; lines of level
- * warn and above, and the end of the run, are on the disk. Lines are only ever added. Throws the system's error when the disk
+ * warn and above, and the end of the run, are on the disk. Whole lines are only ever added. Throws the system's error when the disk
  * is full: a run without a log is not a run.
  */
 export class RunLog {
@@ -110,11 +110,31 @@ function privateWords(event: RunEvent): Pick<PrivateLine, 'step' | 'message' | '
 function openForAppend(file: string): number {
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
   const opened = openSync(file, 'a+', 0o600)
-  const { size } = fstatSync(opened)
-  const last = Buffer.alloc(1)
-  // A crash can leave half a line; the next one begins on its own.
-  if (size > 0 && readSync(opened, last, 0, 1, size - 1) === 1 && last[0] !== 0x0a) writeSync(opened, '\n')
-  return opened
+  try {
+    const { size } = fstatSync(opened)
+    const whole = endOfLines(opened, size)
+    // A crash can leave half a line. Nobody has it: only whole lines are sent.
+    if (whole < size) ftruncateSync(opened, whole)
+    return opened
+  } catch (error) {
+    closeSync(opened)
+    throw error
+  }
+}
+
+const PIECE_BYTES = 64 * 1024
+
+/** Bytes up to the end of the last whole line. */
+function endOfLines(file: number, size: number): number {
+  const piece = Buffer.alloc(PIECE_BYTES)
+  for (let end = size; end > 0; ) {
+    const start = Math.max(0, end - PIECE_BYTES)
+    const read = readSync(file, piece, 0, end - start, start)
+    const newline = piece.subarray(0, read).lastIndexOf(0x0a)
+    if (newline >= 0) return start + newline + 1
+    end = start
+  }
+  return 0
 }
 
 /** The lines of a run's log, in order; half a line at the end, or one that is none, is left out. Empty when there is no log. */

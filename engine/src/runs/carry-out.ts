@@ -157,10 +157,17 @@ async function shared(
   const files: Outgoing[] = []
   const add = async (file: Pick<Outgoing, 'name' | 'kind' | 'content_type'>, until?: AbortSignal) => {
     const path = join(folder, file.name)
-    if (!(await stat(path).catch(() => null))) return
+    if (!(await isThere(path))) return
     files.push({ artifact_id: newId(), ...file, path, ...(await measure(path, until)), state: 'waiting' })
   }
-  if (hasReport && definition.publish.report) for (const file of REPORT_FILES) await add(file)
+  if (hasReport && definition.publish.report) {
+    try {
+      for (const file of REPORT_FILES) await add(file)
+    } catch (error) {
+      run.log.say('warn', 'The report could not be shared.', { cause: asFailure(error).class })
+      parts.unfinished(error)
+    }
+  }
   const snapshots = definition.publish.snapshots.filter(snapshot => snapshot.columns.length > 0)
   if (outcome.state !== 'success' || snapshots.length === 0) return files
   await mkdir(folder, { recursive: true })
@@ -184,6 +191,16 @@ async function shared(
     }
   }
   return files
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
 }
 
 async function writeSnapshot(

@@ -1,4 +1,4 @@
-import { open, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import type { LogLine } from '../contract/index.ts'
 import { logLine, logPath, RunLog, toldBy } from '../logs/index.ts'
 import type { RunEvent } from '../run/index.ts'
@@ -81,16 +81,3 @@ export const logBytes = (dataFolder: string, runId: string): Promise<number> =>
     found => found.size,
     () => 0,
   )
-
-/** Whole lines from an offset, at most `limit` bytes. Empty when there is no whole line. */
-export async function readChunk(path: string, offset: number, limit: number): Promise<string> {
-  const file = await open(path, 'r')
-  try {
-    const buffer = Buffer.alloc(limit)
-    const { bytesRead } = await file.read(buffer, 0, limit, offset)
-    const end = bytesRead === 0 ? -1 : buffer.lastIndexOf(0x0a, bytesRead - 1)
-    return end < 0 ? '' : buffer.toString('utf8', 0, end + 1)
-  } finally {
-    await file.close()
-  }
-}

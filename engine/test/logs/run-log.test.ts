@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { promises as fs } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -130,4 +131,43 @@ it('[LOGF4] lines are only added, and half a line of a crash costs that line alo
     'Step running.',
   ])
   expect(await readRunLog(dataDir, 'other')).toEqual([])
+  const text = await fs.readFile(logPath(dataDir, 'r1'), 'utf8')
+  expect(text.trimEnd().split('\n').map(line => JSON.parse(line).message)).toHaveLength(2)
 })
+
+it('[LOGF4] a line of which the disk took a part is taken back, and the next begins on its own', async context => {
+  if (!mountSmall()) context.skip('it needs to mount a file system, as root on Linux')
+  try {
+    const log = open()
+    const line = (message: string) => ({
+      ts,
+      level: 'info' as const,
+      asset_id: null,
+      step: null,
+      attempt: null,
+      cause: null,
+      message,
+    })
+    log.write(line('first'))
+    // More than is there, in one write.
+    expect(() => log.write(line('x'.repeat(2 ** 20)))).toThrow('ENOSPC')
+    log.write(line('last'))
+    log.close()
+    expect((await fs.readFile(logPath(dataDir, 'r1'), 'utf8')).trimEnd().split('\n')).toHaveLength(2)
+    expect((await readRunLog(dataDir, 'r1')).map(one => one.message)).toEqual(['first', 'last'])
+  } finally {
+    execFileSync('umount', ['--lazy', dataDir])
+  }
+})
+
+/** A disk of 256 KB over the data folder. False where it cannot be mounted. */
+function mountSmall(): boolean {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return false
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', dataDir], { stdio: 'pipe' })
+    return true
+  } catch {
+    // Not allowed in this container.
+    return false
+  }
+}

@@ -1,11 +1,13 @@
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DuckDBInstance } from '@duckdb/node-api'
 import { newId, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { delivery } from '../../src/artifacts/next-delivery.ts'
 import type { RunService } from '../../src/runs/index.ts'
+import { JsonTable } from '../../src/state/index.ts'
 import { Colleagues, HASTY, Line, type Person } from './colleagues.ts'
 import { type Machine, openMachine } from './service.ts'
 
@@ -171,6 +173,53 @@ it('[DELIVER2] what the server refuses is shown and not tried for ever, and hold
     error: { code: 'auth.forbidden' },
   })
   expect(await machine.runs.report({ run_id: run.run_id })).toMatchObject({ state: 'report' })
+})
+
+const deliveryOf = (machine: Machine, runId: string) =>
+  new JsonTable(machine.state, 'uploads', delivery).get(runId)
+
+async function untilDelivered(machine: Machine, runId: string) {
+  for (;;) {
+    const sent = await deliveryOf(machine, runId)
+    if (sent && sent.state !== 'active') return sent
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+}
+
+it('[DELIVER4] half a line of a log, and a file that is gone, cost themselves alone', async () => {
+  const line = new Line(ann)
+  line.online = false
+  const machine = await machineOf(ann, line)
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  await machine.allowAll()
+  const run = await machine.run()
+  // What a power cut left: in the middle, before the last line and behind it.
+  const log = join(machine.folder, 'logs', `${run.run_id}.jsonl`)
+  const lines = readFileSync(log, 'utf8').trimEnd().split('\n')
+  const broken = ['{"ts":"2026-01-31T13:00', '\0\0\0\0', '{}', '']
+  const [first, ...rest] = lines
+  const bytes = Buffer.from(`${[first, ...broken, ...rest, ...broken].join('\n')}\n`)
+  bytes[first!.length + 3] = 0xff
+  writeFileSync(log, Buffer.concat([bytes, Buffer.from('{"ts":"half')]))
+  rmSync(join(machine.folder, 'reports', run.run_id, 'report.html'))
+
+  line.online = true
+  await machine.runs.online()
+  const sent = await untilDelivered(machine, run.run_id)
+  expect(sent.state).toBe('done')
+  expect(sent.artifacts.map(({ name, state }) => [name, state])).toEqual([
+    ['report.html', 'refused'],
+    ['report.md', 'done'],
+    ['metadata.json', 'done'],
+    ['adults.parquet', 'done'],
+  ])
+  const { upload } = await machine.runs.read(run.run_id)
+  expect(upload).toMatchObject({ state: 'failed', error: { code: 'artifact.not_found' } })
+  const { value: stored } = await ann.wire.call(runRoutes.read, { params: { run_id: run.run_id } })
+  expect(stored).toMatchObject({ state: 'success', log_bytes: bytes.length })
+  const there = await ann.wire.call(runRoutes.readLog, { params: { run_id: run.run_id }, query: { offset: 0 } })
+  const told = Buffer.from(there.value).toString('utf8').trimEnd().split('\n')
+  expect(told.map(text => JSON.parse(text))).toEqual(lines.map(text => JSON.parse(text)))
 })
 
 it('[RUN15] a value that breaks a cast does not leave, neither does a failing row', async () => {
