@@ -288,7 +288,8 @@ const AFTER_SIGN_IN = new Set(['auth.required', 'auth.expired'])
 
 function judge(error: AppError, failures: number): Verdict {
   if (error.code === 'run.log_offset' && failures <= 3) return 'at_once'
-  if (error.code === 'storage.expired' && failures <= 3) return 'at_once'
+  // A fresh address helps when this one was too old. Else it is the storage's clock, keys or rights, which its operator mends.
+  if (error.code === 'storage.expired') return failures === 1 ? 'at_once' : 'later'
   if (AFTER_SYNC.has(error.code)) return failures <= SYNC_TRIES ? 'later' : 'refused'
   if (AFTER_SIGN_IN.has(error.code) || error.info.retry === 'later') return 'later'
   return 'refused'

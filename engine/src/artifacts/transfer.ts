@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto'
-import { createReadStream, createWriteStream, openAsBlob } from 'node:fs'
+import { once } from 'node:events'
+import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { type IncomingMessage, request as plainRequest } from 'node:http'
+import { request as safeRequest } from 'node:https'
 import { dirname } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -10,8 +13,18 @@ import type { z } from 'zod'
 
 type Presigned = z.infer<typeof presigned>
 
-/** Milliseconds in which a storage has to begin to answer a download. */
+/** How long a storage may say nothing, in milliseconds. A file that moves may take as long as it takes. */
+export interface Patience {
+  /** Until it begins to answer a download. Default 30 s. */
+  readonly answerMs?: number
+  /** While nothing of a file moves, and until an upload that is whole is answered. Default 2 minutes. */
+  readonly idleMs?: number
+}
+
 const ANSWER_MS = 30_000
+const IDLE_MS = 120_000
+/** What is read of a storage's words about an upload. */
+const WORDS = 16_384
 
 /** SHA-256 and size of a file. Rejects with an `AbortError` when it is aborted. */
 export async function measure(path: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
@@ -25,41 +38,83 @@ export async function measure(path: string, signal?: AbortSignal): Promise<{ byt
  * Throws `storage.*` by what the storage said, `server.unreachable` when it cannot be reached, `artifact.not_found` when the file is no
  * longer here.
  */
-export async function sendFile(to: Presigned, path: string, signal: AbortSignal): Promise<void> {
-  await bytesOf(path)
+export async function sendFile(
+  to: Presigned,
+  path: string,
+  signal: AbortSignal,
+  { idleMs = IDLE_MS }: Patience = {},
+): Promise<void> {
+  const bytes = await bytesOf(path)
   const headers = new Headers(to.headers)
-  // Comes from the body itself, and fetch refuses to be told.
-  headers.delete('content-length')
   headers.delete('host')
-  const type = headers.get('content-type')
-  const response = await reach(to.url, {
+  const signed = headers.get('content-length')
+  if (signed !== null && Number(signed) !== bytes)
+    throw new AppError('artifact.mismatch', 'The file is not the one that the run made.', {
+      hint: 'Run the pipeline again to make it anew.',
+      details: { expected_bytes: Number(signed), bytes },
+    })
+  headers.set('content-length', String(bytes))
+  // Not fetch: that tells nothing of how much has been sent, so it could only limit the whole.
+  const url = new URL(to.url)
+  const request = (url.protocol === 'https:' ? safeRequest : plainRequest)(url, {
     method: to.method,
-    headers,
-    body: await openAsBlob(path, type === null ? {} : { type }),
+    headers: Object.fromEntries(headers),
     signal,
+    timeout: idleMs,
   })
-  await response.arrayBuffer()
-  if (!response.ok) throw refusal(response.status, 'upload')
+  request.on('timeout', () => request.destroy(new Error('The storage took nothing for too long.')))
+  // Also what becomes of the connection once the answer is there.
+  request.on('error', () => undefined)
+  const file = createReadStream(path)
+  let unreadable: unknown = null
+  file.on('error', error => {
+    unreadable = error
+    request.destroy(error)
+  })
+  try {
+    file.pipe(request)
+    const [response] = (await once(request, 'response')) as [IncomingMessage]
+    const words = await wordsOf(response)
+    const { statusCode = 0 } = response
+    if (statusCode < 200 || statusCode > 299) throw refusal(statusCode, 'upload', words)
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause
+    throw unreadable ?? unreachable(cause)
+  } finally {
+    file.destroy()
+    request.destroy()
+  }
+}
+
+async function wordsOf(response: IncomingMessage): Promise<string> {
+  let words = ''
+  for await (const piece of response) if (words.length < WORDS) words += String(piece)
+  return words
 }
 
 /**
  * Fetches a file from a presigned address to `path`, goes on where an earlier attempt stopped, and puts it in place only when
- * size and sha256 are what they should be. Throws `artifact.mismatch` when they are not.
+ * size and sha256 are what they should be. Throws `artifact.mismatch` when they are not, `server.unreachable` when the storage does not
+ * begin to answer or stops in the middle. Only one at a time may fetch to a path.
  */
 export async function fetchFile(
   from: Presigned,
   expected: { readonly bytes: number; readonly sha256: string },
   path: string,
   signal: AbortSignal,
+  patience: Patience = {},
 ): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   const partial = `${path}.part`
-  const there = await stat(partial).then(
+  let there = await stat(partial).then(
     found => found.size,
     () => 0,
   )
-  if (there > expected.bytes) await rm(partial, { force: true })
-  if (there < expected.bytes || expected.bytes === 0) await fetchRest(from, partial, there, signal)
+  if (there > expected.bytes) {
+    await rm(partial, { force: true })
+    there = 0
+  }
+  if (there < expected.bytes || expected.bytes === 0) await fetchRest(from, partial, there, signal, patience)
   const got = await measure(partial)
   if (got.bytes !== expected.bytes || got.sha256 !== expected.sha256) {
     if (got.bytes >= expected.bytes) await rm(partial, { force: true })
@@ -76,18 +131,52 @@ async function fetchRest(
   partial: string,
   there: number,
   signal: AbortSignal,
+  { answerMs = ANSWER_MS, idleMs = IDLE_MS }: Patience,
 ): Promise<void> {
   const headers = new Headers(from.headers)
   headers.delete('host')
   if (there > 0) headers.set('range', `bytes=${there}-`)
-  const response = await reach(from.url, { method: from.method, headers, signal })
-  if (!response.ok || !response.body) throw refusal(response.status, 'download')
-  // A storage that knows no ranges sends the whole again.
-  const append = there > 0 && response.status === 206
-  await pipeline(
-    Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]),
-    createWriteStream(partial, { flags: append ? 'a' : 'w', mode: 0o600 }),
-  )
+  const silent = new AbortController()
+  const waitUntil = (ms: number) => setTimeout(() => silent.abort(), ms)
+  let timer = waitUntil(answerMs)
+  const heard = () => {
+    clearTimeout(timer)
+    timer = waitUntil(idleMs)
+  }
+  try {
+    const response = await fetch(from.url, {
+      method: from.method,
+      headers,
+      signal: AbortSignal.any([signal, silent.signal]),
+      redirect: 'error',
+    }).catch(cause => {
+      throw unreachable(cause)
+    })
+    heard()
+    if (!response.ok || !response.body) {
+      await response.body?.cancel()
+      throw refusal(response.status, 'download')
+    }
+    // A storage that knows no ranges sends the whole again.
+    const append = there > 0 && response.status === 206
+    const body = Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0])
+    const file = createWriteStream(partial, { flags: append ? 'a' : 'w', mode: 0o600 })
+    await pipeline(heardPieces(body, heard), file)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The pieces of a body, each told of as it comes. What goes wrong with the connection is told apart from what the disk says. */
+async function* heardPieces(body: Readable, heard: () => void): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const piece of body) {
+      heard()
+      yield piece
+    }
+  } catch (cause) {
+    throw unreachable(cause)
+  }
 }
 
 async function bytesOf(path: string): Promise<number> {
@@ -101,23 +190,18 @@ async function bytesOf(path: string): Promise<number> {
   }
 }
 
-async function reach(url: string, init: RequestInit): Promise<Response> {
-  const timeout = AbortSignal.timeout(init.method === 'GET' ? ANSWER_MS : 15 * 60_000)
-  const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout
-  try {
-    return await fetch(url, { ...init, signal, redirect: 'error' })
-  } catch (cause) {
-    throw new AppError('server.unreachable', 'The artifact storage cannot be reached.', { cause })
-  }
-}
+const unreachable = (cause: unknown): AppError =>
+  new AppError('server.unreachable', 'The artifact storage cannot be reached.', { cause })
 
-function refusal(status: number, what: string): AppError {
+function refusal(status: number, what: string, words = ''): AppError {
   const details = { status }
+  // It waited for a body that came too slowly, or is elsewhere for now: another attempt can be taken.
+  const passes = status < 400 || status === 408 || words.includes('<Code>RequestTimeout</Code>')
   if (status === 403)
     return new AppError('storage.expired', `The address for the ${what} is no longer accepted.`, { details })
   if (status === 404)
     return new AppError('artifact.not_found', 'The file is not in the artifact storage.', { details })
-  if (status >= 500 || status === 429)
+  if (status >= 500 || status === 429 || passes)
     return new AppError('storage.unavailable', `The artifact storage refused the ${what} (${status}).`, {
       details,
     })

@@ -35,6 +35,8 @@ const folderOf = (dataFolder: string, runId: string): string => join(dataFolder,
 export class ServerRuns {
   readonly #parts: Parts
   readonly #last = new Map<string, readonly Run[]>()
+  /** The last fetch to each path; none of them rejects. */
+  readonly #fetching = new Map<string, Promise<void>>()
   #awayUntil = 0
 
   constructor(parts: Parts) {
@@ -98,14 +100,27 @@ export class ServerRuns {
     })
     const { artifact } = reply
     const path = join(folderOf(this.#parts.dataFolder, artifact.run_id), plainName(artifact.name))
-    const there = await stat(path).then(
-      () => measure(path),
-      () => null,
-    )
-    if (there?.sha256 !== artifact.sha256) {
-      await fetchFile(reply.download, artifact, path, new AbortController().signal)
-    }
+    await this.#oneByOne(path, async () => {
+      const there = await stat(path).then(
+        () => measure(path),
+        () => null,
+      )
+      if (there?.sha256 !== artifact.sha256)
+        await fetchFile(reply.download, artifact, path, new AbortController().signal)
+    })
     return { artifact, path }
+  }
+
+  /** Two views of one file would write into the same partial one: the first fetches it, the other then finds it there. */
+  async #oneByOne(path: string, fetch: () => Promise<void>): Promise<void> {
+    const fetched = (this.#fetching.get(path) ?? Promise.resolve()).then(fetch)
+    const settled = fetched.catch(() => undefined)
+    this.#fetching.set(path, settled)
+    try {
+      await fetched
+    } finally {
+      if (this.#fetching.get(path) === settled) this.#fetching.delete(path)
+    }
   }
 
   /** The report of a run as a file on this machine; null when the run shared none. */

@@ -1,6 +1,9 @@
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
 import { DuckDBInstance } from '@duckdb/node-api'
 import { newId, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import pg from 'pg'
@@ -221,6 +224,65 @@ it('[DELIVER4] half a line of a log, and a file that is gone, cost themselves al
   const told = Buffer.from(there.value).toString('utf8').trimEnd().split('\n')
   expect(told.map(text => JSON.parse(text))).toEqual(lines.map(text => JSON.parse(text)))
 })
+
+it('[DELIVER5] a storage that refuses for a while gets every file in the end', async () => {
+  const line = new Line(ann)
+  const refusing = await refuseUploads(5)
+  const machine = await machineOf(ann, refusing.over(line))
+  try {
+    await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+    await machine.allowAll()
+    const run = await machine.run()
+    const sent = await untilDelivered(machine, run.run_id)
+    expect(sent.artifacts.map(one => one.state)).toEqual(['done', 'done', 'done', 'done'])
+    expect(sent).toMatchObject({ state: 'done', error: null })
+    expect(refusing.refused).toBe(5)
+  } finally {
+    await machine.stop()
+    machines.splice(machines.indexOf(machine), 1)
+    rmSync(machine.folder, { recursive: true, force: true })
+    refusing.close()
+  }
+})
+
+/** Stands before the storage and refuses the first uploads, as one with a wrong clock does. */
+async function refuseUploads(times: number) {
+  const storage = createServer(async (request, response) => {
+    const body = await buffer(request)
+    if (seen.refused < times) {
+      seen.refused += 1
+      return response.writeHead(403).end('<Error><Code>RequestTimeTooSkewed</Code></Error>')
+    }
+    const { host: _, connection: __, ...headers } = request.headers as Record<string, string>
+    const answer = await fetch(new URL(request.url ?? '', server.server.url), {
+      method: request.method ?? 'PUT',
+      headers,
+      body,
+    })
+    return response.writeHead(answer.status).end(await answer.text())
+  })
+  await new Promise<void>(resolve => storage.listen(0, '127.0.0.1', resolve))
+  const port = (storage.address() as AddressInfo).port
+  const seen = {
+    refused: 0,
+    over: (line: Line): Line => {
+      const call = line.call
+      line.call = (async (route: { id: string }, request: never) => {
+        const reply = await call(route as never, request)
+        const { upload } = reply as { upload?: { url: string } | null }
+        if (route.id !== runRoutes.createUpload.id || !upload) return reply
+        const { pathname, search } = new URL(upload.url)
+        return { upload: { ...upload, url: `http://127.0.0.1:${port}${pathname}${search}` } }
+      }) as never
+      return line
+    },
+    close: () => {
+      storage.close()
+      storage.closeAllConnections()
+    },
+  }
+  return seen
+}
 
 it('[RUN15] a value that breaks a cast does not leave, neither does a failing row', async () => {
   const line = new Line(ann)
