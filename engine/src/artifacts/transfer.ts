@@ -27,7 +27,10 @@ const IDLE_MS = 120_000
 const WORDS = 16_384
 
 /** SHA-256 and size of a file. Rejects with an `AbortError` when it is aborted. */
-export async function measure(path: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
+export async function measure(
+  path: string,
+  signal?: AbortSignal,
+): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256')
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, { signal })
   return { bytes: (await stat(path)).size, sha256: hash.digest('hex') }

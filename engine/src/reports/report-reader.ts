@@ -35,7 +35,8 @@ export async function openReportReader(
     for (const step of plan.steps) {
       const made = outcome.steps.find(({ step_id }) => step_id === step.step_id)
       if (made?.state !== 'done' && made?.state !== 'reused') continue
-      if (step.materialize === 'view') await runner.defineView({ name: step.name, sql: step.sql, params }, { signal })
+      if (step.materialize === 'view')
+        await runner.defineView({ name: step.name, sql: step.sql, params }, { signal })
       else {
         const path = warehouse.resultPath(plan.workspace_id, step.fingerprint)
         const ask = { schema: null, name: step.name, path, columns: [...made.columns] }

@@ -80,7 +80,8 @@ export async function carryOut(
   })
 }
 
-const STOPPED = 'The run was cancelled after its results were made: they stay current, and nothing of it is shared.'
+const STOPPED =
+  'The run was cancelled after its results were made: they stay current, and nothing of it is shared.'
 
 const messagesOf = (run: ActiveRun): Map<string, string> =>
   new Map(run.steps.flatMap(step => (step.message === null ? [] : [[step.step_id, step.message] as const])))

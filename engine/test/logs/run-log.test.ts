@@ -132,7 +132,12 @@ it('[LOGF4] lines are only added, and half a line of a crash costs that line alo
   ])
   expect(await readRunLog(dataDir, 'other')).toEqual([])
   const text = await fs.readFile(logPath(dataDir, 'r1'), 'utf8')
-  expect(text.trimEnd().split('\n').map(line => JSON.parse(line).message)).toHaveLength(2)
+  expect(
+    text
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line).message),
+  ).toHaveLength(2)
 })
 
 it('[LOGF4] a line of which the disk took a part is taken back, and the next begins on its own', async context => {

@@ -220,7 +220,10 @@ it('[DELIVER4] half a line of a log, and a file that is gone, cost themselves al
   expect(upload).toMatchObject({ state: 'failed', error: { code: 'artifact.not_found' } })
   const { value: stored } = await ann.wire.call(runRoutes.read, { params: { run_id: run.run_id } })
   expect(stored).toMatchObject({ state: 'success', log_bytes: bytes.length })
-  const there = await ann.wire.call(runRoutes.readLog, { params: { run_id: run.run_id }, query: { offset: 0 } })
+  const there = await ann.wire.call(runRoutes.readLog, {
+    params: { run_id: run.run_id },
+    query: { offset: 0 },
+  })
   const told = Buffer.from(there.value).toString('utf8').trimEnd().split('\n')
   expect(told.map(text => JSON.parse(text))).toEqual(lines.map(text => JSON.parse(text)))
 })

@@ -13,11 +13,14 @@ afterEach(() => machine?.close())
 
 const SLOW =
   'select count(*) as n from range(100000) a, range(100000) b, range(1000) c where a.range + b.range <> c.range'
-const STOPPED = 'The run was cancelled after its results were made: they stay current, and nothing of it is shared.'
+const STOPPED =
+  'The run was cancelled after its results were made: they stay current, and nothing of it is shared.'
 
 /** Starts a run, and answers when its steps are done and something else is going on. */
 async function startUntilMade(definition: object): Promise<string> {
-  machine = await openMachine({ schema_version: 1, name: 'p', ...definition } as never, { remote: () => true })
+  machine = await openMachine({ schema_version: 1, name: 'p', ...definition } as never, {
+    remote: () => true,
+  })
   await machine.allowAll()
   const run_id = newId()
   const ask = { pipeline_id: machine.pipelineId, version: null, params: {}, select: null, full: false }
