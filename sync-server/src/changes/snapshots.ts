@@ -1,10 +1,10 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Trial } from './admission/trial.ts'
 import type { Commit } from './append.ts'
-import { type Executor, readDocumentBytes, readDocuments } from './store.ts'
+import { type LogDatabase, readDocumentBytes, readDocuments } from './store.ts'
 
 export interface SnapshotOptions {
-  readonly db: Executor
+  readonly db: LogDatabase
   /** A trial of its own, so that compacting a large document makes no append wait. */
   readonly trial: Trial
   /** Changes behind a snapshot after which a document is compacted. Default 100. */
@@ -131,22 +131,46 @@ export class Snapshots {
       heads: document.heads,
       load: () => readDocumentBytes(db, workspaceId, documentId, document.seq),
     })
-    // While changes are taken out the document is read half before and half after: that says nothing of it.
-    const untouched = sql`
-      workspace_id = ${workspaceId} and id = ${documentId} and not exists (
-        select 1 from log_records where workspace_id = ${workspaceId} and document_id = ${documentId}
-          and record = 'void' and seq > ${document.seq}
-      )`
     if ('failed' in result) {
-      const { rows } = await sql`
-        update documents set corrupt = ${result.failed} where ${untouched} returning id`.execute(db)
-      if (rows.length > 0) await this.options.onCorrupt(workspaceId, documentId, result.failed)
+      // While changes are taken out the document is read half before and half after: that says nothing of it.
+      const condemned = await this.unlessTakenOut(
+        workspaceId,
+        document,
+        sql`update documents set corrupt = ${result.failed} where true`,
+      )
+      if (condemned) await this.options.onCorrupt(workspaceId, documentId, result.failed)
       else this.request(workspaceId, documentId)
       return
     }
     // A newer one by another server stays.
-    await sql`
-      update documents set snapshot = ${Buffer.from(result.bytes)}, snapshot_seq = ${document.seq}, snapshot_at = now()
-      where ${untouched} and snapshot_seq < ${document.seq}`.execute(db)
+    await this.unlessTakenOut(
+      workspaceId,
+      document,
+      sql`
+        update documents set snapshot = ${Buffer.from(result.bytes)}, snapshot_seq = ${document.seq}, snapshot_at = now()
+        where snapshot_seq < ${document.seq}`,
+    )
+  }
+
+  /** Writes what was found of a document unless something was taken out of it since. Answers whether it did. */
+  private async unlessTakenOut(
+    workspaceId: string,
+    { id, seq }: { readonly id: string; readonly seq: number },
+    update: RawBuilder<unknown>,
+  ): Promise<boolean> {
+    return await this.options.db.transaction().execute(async tx => {
+      // A statement of its own: one that waits for a row looks at other rows as they were before it waited. Whoever takes something
+      // out writes this row last. Before this lock, the next statement sees the record of it; after it, what is written here is emptied.
+      await sql`
+        select 1 from documents where workspace_id = ${workspaceId} and id = ${id} for no key update`.execute(
+        tx,
+      )
+      const { rows } = await sql`
+        ${update} and workspace_id = ${workspaceId} and id = ${id} and not exists (
+          select 1 from log_records where workspace_id = ${workspaceId} and document_id = ${id}
+            and record = 'void' and seq > ${seq}
+        ) returning id`.execute(tx)
+      return rows.length > 0
+    })
   }
 }

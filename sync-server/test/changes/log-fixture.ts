@@ -6,8 +6,10 @@ import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import pg from 'pg'
 import { v7 } from 'uuid'
+import { expect } from 'vitest'
 import { Audit } from '../../src/audit/index.ts'
 import type { Appended, Push, PushedChange } from '../../src/changes/append.ts'
+import type { Executor } from '../../src/changes/store.ts'
 import { appendVoid } from '../../src/changes/void.ts'
 import { createDatabase } from '../../src/database/index.ts'
 
@@ -99,18 +101,39 @@ export async function smuggle(
   return hash
 }
 
-/** Takes changes out of a document and its drafts, as a purge of another process does. */
+/** How many statements of others wait for a lock. */
+export async function countWaiting(db: Executor): Promise<number> {
+  const { rows } = await sql<{ n: number }>`
+    select count(*)::int as n from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'`.execute(db)
+  return rows[0]!.n
+}
+
+/** Resolves when so many wait. */
+export const untilWaiting = (db: Executor, count = 1): Promise<void> =>
+  expect.poll(() => countWaiting(db), { timeout: 5_000 }).toBeGreaterThanOrEqual(count)
+
+/** Takes changes out of a document and its drafts, as a purge of another process does; with `erase: false`, as a mend does. */
 export async function takenOut(
-  log: LogFixture,
-  of: { readonly workspaceId: string; readonly documentId: string; readonly hashes: readonly string[] },
+  log: Pick<LogFixture, 'url'>,
+  of: {
+    readonly workspaceId: string
+    readonly documentId: string
+    readonly hashes: readonly string[]
+    readonly erase?: boolean
+    /** Awaited when everything is done and not committed yet. */
+    readonly meanwhile?: () => Promise<void>
+  },
 ): Promise<void> {
   const { db, close } = await createDatabase({ databaseUrl: log.url, dataDir: '' })
   const at = new Date()
   const audit = new Audit({ now: () => at })
   await db.transaction().execute(async tx => {
     await appendVoid(tx, {
-      ...of,
-      erase: true,
+      workspaceId: of.workspaceId,
+      documentId: of.documentId,
+      hashes: of.hashes,
+      erase: of.erase ?? true,
       reason: 'a password',
       at,
       record: async () => {
@@ -123,6 +146,7 @@ export async function takenOut(
         })
       },
     })
+    await of.meanwhile?.()
   })
   await close()
 }

@@ -9,7 +9,16 @@ import { Digests } from '../../src/changes/digest.ts'
 import { LogWatcher } from '../../src/changes/log-watcher.ts'
 import { readLog, readSnapshot } from '../../src/changes/read.ts'
 import { Snapshots } from '../../src/changes/snapshots.ts'
-import { actor, type LogFixture, logFixture, type Note, note, TestDevice, takenOut } from './log-fixture.ts'
+import {
+  actor,
+  type LogFixture,
+  logFixture,
+  type Note,
+  note,
+  TestDevice,
+  takenOut,
+  untilWaiting,
+} from './log-fixture.ts'
 
 let log: LogFixture
 let appender: Appender
@@ -182,6 +191,46 @@ describe('reading', () => {
     const appended = await appender.append(device.push(id, [Automerge.getLastLocalChange(next)!]))
     expect(appended.verdicts).toMatchObject([{ status: 'stored', seq: 8 }])
   })
+
+  for (const found of ['a snapshot', 'that it does not load'] as const)
+    it(`[LOG11] what is taken out while ${found} is being stored of a document is in no snapshot and harms none`, async () => {
+      const { workspaceId, id, changes } = await written(6)
+      let fails = found === 'that it does not load'
+      const own = new (class extends Trial {
+        override async snapshot(document: TrialDocument): ReturnType<Trial['snapshot']> {
+          const failed = fails
+          fails = false
+          return failed ? { failed: found } : await super.snapshot(document)
+        }
+      })()
+      const corrupt: string[] = []
+      const snapshots = new Snapshots({
+        db: log.db,
+        trial: own,
+        onCorrupt: (_workspace, _id, reason) => void corrupt.push(reason),
+        onError: error => corrupt.push(String(error)),
+      })
+      const { hash } = Automerge.decodeChange(changes.at(-1)!)
+      let compacted: Promise<void> | undefined
+      await takenOut(log, {
+        workspaceId,
+        documentId: id,
+        hashes: [hash],
+        meanwhile: async () => {
+          compacted = snapshots.compact(workspaceId, id)
+          await untilWaiting(log.db)
+        },
+      })
+      await compacted
+      await snapshots.idle()
+      const { rows } = await sql<{ corrupt: string | null }>`
+        select corrupt from documents where id = ${id}`.execute(log.db)
+      expect([rows, corrupt]).toEqual([[{ corrupt: null }], []])
+      for await (const { item } of readSnapshot(log.db, workspaceId))
+        expect(Automerge.getHeads(Automerge.load(item.bytes))).toEqual(item.heads)
+      await snapshots.close()
+      await own.close()
+    })
 
   it('[LOG12] the digest is that of all heads, and follows them', async () => {
     const { workspaceId, device, id, doc } = await written(2)
