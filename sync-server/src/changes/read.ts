@@ -98,8 +98,8 @@ export interface SnapshotRange {
   readonly after?: string
   /** … and up to this one. */
   readonly upTo?: string
-  /** Only those that are in no page, or changed since theirs was made. */
-  readonly outsidePages?: boolean
+  /** Only those that changed since their page of these was made. In order of `lastId`, the last one being `LAST_ID`; none: all. */
+  readonly outside?: readonly { readonly lastId: string; readonly seq: number }[]
 }
 
 /**
@@ -109,19 +109,17 @@ export interface SnapshotRange {
 export async function* readSnapshot(
   db: Executor,
   workspaceId: string,
-  { after = FIRST_ID, upTo = LAST_ID, outsidePages = false }: SnapshotRange = {},
+  { after = FIRST_ID, upTo = LAST_ID, outside = [] }: SnapshotRange = {},
 ): AsyncGenerator<SnapshotDocument> {
   // The first condition is looked up in an index and leaves few for the second one.
-  const changed = outsidePages
-    ? sql`and d.seq > coalesce((
-          select min(p.seq) from snapshot_pages p
-          where p.workspace_id = ${workspaceId} and p.replaced_at is null
-        ), -1) and d.seq > coalesce((
-          select p.seq from snapshot_pages p
-          where p.workspace_id = d.workspace_id and p.replaced_at is null and p.last_id >= d.id
-          order by p.last_id limit 1
-        ), -1)`
-    : sql``
+  const changed =
+    outside.length > 0
+      ? sql`and d.seq > ${Math.min(...outside.map(page => page.seq))} and d.seq > (
+          select p.seq from unnest(${outside.map(page => page.lastId)}::uuid[], ${outside.map(page => page.seq)}::bigint[])
+            as p (last_id, seq)
+          where p.last_id >= d.id order by p.last_id limit 1
+        )`
+      : sql``
   for (let from = after; ; ) {
     const { rows } = await sql<RawSnapshotItem>`
       select d.id, d.kind, d.subject_kind, d.subject_id, d.base, d.title, d.heads, d.seq, d.snapshot,

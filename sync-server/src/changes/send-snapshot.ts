@@ -16,7 +16,8 @@ export interface SentSnapshot {
 
 /**
  * Sends every document: first those that changed since their page was made, then the pages as they are. The first item of a
- * document counts, so the older one in its page does no harm. One page is in memory at a time.
+ * document counts, so the older one in its page does no harm. One page is in memory at a time. Throws when a page is thrown away
+ * meanwhile, as when something is taken out of the log: what was sent is not everything then.
  */
 export async function sendSnapshot(
   db: Executor,
@@ -30,7 +31,9 @@ export async function sendSnapshot(
   const longTails: string[] = []
   let outside = 0
   const packer = new Packer(to.write)
-  for await (const { item, tailChanges } of readSnapshot(db, workspaceId, { outsidePages: true })) {
+  // Listed once, before the others: whatever is made or thrown away meanwhile, each document is in one of these or is sent beside them.
+  const pages = await readPages(db, workspaceId)
+  for await (const { item, tailChanges } of readSnapshot(db, workspaceId, { outside: pages })) {
     if (to.signal.aborted) break
     outside++
     if (tailChanges >= LONG_TAIL) longTails.push(item.document_id)
@@ -39,8 +42,7 @@ export async function sendSnapshot(
     else await to.write(encoded)
   }
   await packer.flush()
-  // Listed after the others: pages that were made meanwhile have more in them, never less.
-  for (const { pageId } of await readPages(db, workspaceId)) {
+  for (const { pageId } of pages) {
     if (to.signal.aborted) break
     const page = await readPage(db, workspaceId, pageId)
     if (!page) throw new Error('a page was thrown away while it was being sent')

@@ -28,7 +28,7 @@ import { readLog } from '../../src/changes/read.ts'
 import { sendSnapshot } from '../../src/changes/send-snapshot.ts'
 import { SnapshotPages } from '../../src/changes/snapshot-pages.ts'
 import { Snapshots } from '../../src/changes/snapshots.ts'
-import { actor, type LogFixture, logFixture, note, TestDevice } from './log-fixture.ts'
+import { actor, type LogFixture, logFixture, note, TestDevice, takenOut } from './log-fixture.ts'
 
 let log: LogFixture
 let appender: Appender
@@ -127,6 +127,44 @@ describe('what a new device is sent', () => {
     expectAll(await taken(workspaceId, false), written)
     await pages.build(workspaceId)
     expectAll(await taken(workspaceId), written)
+  })
+
+  it('[READ2] an answer out of which something is taken while it is sent does not end as if it were whole', async () => {
+    const written = await workspace(3)
+    const { device, documents } = written
+    const { workspaceId } = device
+    await pages.build(workspaceId)
+    const [first, second] = documents as [(typeof documents)[0], (typeof documents)[0]]
+    await appender.append(device.push(first.id, [first.doc.edit('later')]))
+    let parts = 0
+    const write = async (): Promise<void> => {
+      const hashes = Automerge.getHeads(second.doc.doc())
+      if (++parts === 1) await takenOut(log, { workspaceId, documentId: second.id, hashes })
+    }
+    await expect(
+      sendSnapshot(log.db, workspaceId, { write, packed: false, signal: new AbortController().signal }),
+    ).rejects.toThrow(/thrown away/)
+    expect((await taken(workspaceId)).size).toBe(3)
+  })
+
+  it('[READ1] an answer is whole although pages are made while it is sent', async () => {
+    const written = await workspace(3)
+    const { device, documents } = written
+    const { workspaceId } = device
+    await pages.build(workspaceId)
+    const [first, second] = documents as [(typeof documents)[0], (typeof documents)[0]]
+    await appender.append(device.push(first.id, [first.doc.edit('later')]))
+    const found = new Set<string>()
+    let parts = 0
+    const reader = new SequenceReader()
+    const write = async (part: Uint8Array): Promise<void> => {
+      for (const item of reader.push(new Uint8Array(part))) found.add(snapshotItem.parse(item).document_id)
+      if (++parts > 1) return
+      await appender.append(device.push(second.id, [second.doc.edit('later')]))
+      await pages.build(workspaceId)
+    }
+    await sendSnapshot(log.db, workspaceId, { write, packed: false, signal: new AbortController().signal })
+    expect([...found].sort()).toEqual(documents.map(one => one.id).sort())
   })
 
   it('[READ5] a page of many bytes is written in pieces, and is what it was', async () => {
