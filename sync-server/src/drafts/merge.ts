@@ -5,7 +5,7 @@ import type { ServerContext } from '../app/context.ts'
 import type { Appender, Push } from '../changes/append.ts'
 import type { Database } from '../database/index.ts'
 import type { Materialiser } from '../versions/materialise.ts'
-import { currentOf, type Merging, type Published, publish } from '../versions/publish.ts'
+import { type Merging, type Published, publish } from '../versions/publish.ts'
 import { readDraft, standingObjections } from './read.ts'
 import { type Asked, settle } from './settle.ts'
 
@@ -41,7 +41,6 @@ export const mergeDraft = async (
   const lookAgain = async (on: Kysely<Database>): Promise<void> =>
     assertMergeable(await readDraft(on, workspace_id, draft.draft_id), body.heads)
   const own = await ownChanges(ctx, draft)
-  const current = await currentOf(ctx, pipeline_id)
   const merging: Merging = {
     changes: own.map(change => change.bytes),
     // Whoever edited the draft did not see the pipeline, however close in time: nothing of it counts as live beside the others.
@@ -68,7 +67,7 @@ export const mergeDraft = async (
       workspace_id,
       pipeline_id,
       version_id: body.version_id,
-      heads: [...new Set([...(current?.heads ?? []), ...body.heads])],
+      heads: body.heads,
       parent: body.parent,
       resolved: body.resolved,
       message: body.message || draft.title,

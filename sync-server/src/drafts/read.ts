@@ -40,7 +40,8 @@ export const readDrafts = async (db: Kysely<Database>, wanted: Wanted): Promise<
     from documents d
     left join drafts s on s.id = d.id
     join changes first on first.workspace_id = d.workspace_id and first.seq = d.created_seq
-    join changes last on last.workspace_id = d.workspace_id and last.seq = d.seq
+    -- of one that lost changes it is the record that took them out
+    join log_records last on last.workspace_id = d.workspace_id and last.seq = d.seq
     where d.workspace_id = ${wanted.workspaceId} and d.base is not null
       and (${wanted.draftId ?? null}::uuid is null or d.id = ${wanted.draftId ?? null})
       and (${wanted.pipelineId ?? null}::uuid is null or d.base = ${wanted.pipelineId ?? null})

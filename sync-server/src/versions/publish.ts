@@ -3,12 +3,20 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { BodyOf, VersionSummary, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { sql, type Transaction } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
+import type { EventBus } from '../app/event-bus.ts'
 import { type Database, transact } from '../database/index.ts'
 import { idTaken } from '../workspaces/index.ts'
+import { lockCurrent } from './lock.ts'
 import type { Materialised, Materialiser } from './materialise.ts'
 import { SUMMARY, summary } from './read.ts'
+import { standingHeads } from './standing.ts'
 
-/** A draft whose changes become the pipeline's with a publish. */
+/** What publishing needs of a server. */
+export type Publishing = Pick<ServerContext, 'db' | 'clock' | 'audit'> & {
+  readonly bus: Pick<EventBus, 'publish'>
+}
+
+/** A draft whose changes become the pipeline's with a publish: its heads are published beside those of the current version. */
 export interface Merging {
   readonly changes: readonly Uint8Array[]
   readonly records: MarksInput['records']
@@ -39,11 +47,12 @@ type Current = VersionSummary | null
  * Publishes a document at given heads as the next version of its pipeline.
  *
  * The same `version_id`, or the content of the current version, answers the version that is there. Else the parent has to be
- * the current version, its changes have to be in the past of the heads, the pipeline has to be valid and every conflict mark
- * since the parent has to be named in `resolved`. The version, the audit row and the wake-up are one transaction.
+ * the current version, its changes that still count have to be in the past of the heads, the pipeline has to be valid and every
+ * conflict mark since the parent has to be named in `resolved`. The version, the audit row and the wake-up are one transaction, in
+ * which the heads are in the log.
  */
 export const publish = async (
-  ctx: ServerContext,
+  ctx: Publishing,
   materialiser: Materialiser,
   input: PublishInput,
 ): Promise<Published> => {
@@ -64,7 +73,7 @@ export const publish = async (
   }
 }
 
-const assertPipeline = async (ctx: ServerContext, { workspaceId, body }: PublishInput): Promise<void> => {
+const assertPipeline = async (ctx: Publishing, { workspaceId, body }: PublishInput): Promise<void> => {
   const found = await ctx.db
     .selectFrom('documents')
     .select('id')
@@ -81,7 +90,7 @@ const assertPipeline = async (ctx: ServerContext, { workspaceId, body }: Publish
 }
 
 const knownVersion = async (
-  { db }: ServerContext,
+  { db }: Publishing,
   { workspaceId, body }: PublishInput,
 ): Promise<VersionSummary | null> => {
   const row = await db
@@ -94,7 +103,7 @@ const knownVersion = async (
   return await summary(db, row)
 }
 
-export const currentOf = async ({ db }: ServerContext, pipelineId: string): Promise<Current> => {
+export const currentOf = async ({ db }: Publishing, pipelineId: string): Promise<Current> => {
   const row = await db
     .selectFrom('pipelines as p')
     .innerJoin('versions as v', join =>
@@ -107,7 +116,7 @@ export const currentOf = async ({ db }: ServerContext, pipelineId: string): Prom
 }
 
 const materialise = async (
-  ctx: ServerContext,
+  ctx: Publishing,
   materialiser: Materialiser,
   { workspaceId, body, merging }: PublishInput,
   current: Current,
@@ -132,11 +141,18 @@ const materialise = async (
     .where('workspace_id', '=', workspaceId)
     .where('document_id', '=', body.pipeline_id)
     .execute()
+  const inLog = new Set(records.map(record => record.hash))
+  // The current version may have been made of what was taken out since (VER4).
+  const parentHeads = await standingHeads(
+    ctx.db,
+    { workspaceId, documentId: body.pipeline_id, heads: current?.heads ?? [] },
+    hash => inLog.has(hash),
+  )
   const result = await materialiser.read({
     snapshot: document.snapshot,
     changes: [...tail.map(change => change.bytes), ...(merging?.changes ?? [])],
-    heads: body.heads,
-    parentHeads: current?.heads ?? [],
+    heads: merging ? [...new Set([...parentHeads, ...body.heads])] : body.heads,
+    parentHeads,
     records: new Map([
       ...(merging?.records ?? []),
       ...records.map(
@@ -149,7 +165,7 @@ const materialise = async (
     case 'ok':
       return result
     case 'unknown_heads':
-      throw new AppError('version.unknown_heads', 'The server does not have all changes of these heads.')
+      throw unknownHeads()
     case 'too_new':
       throw new AppError('document.too_new', 'A newer program wrote this pipeline than this server knows.', {
         hint: 'Update the server; until then the pipeline is stored and synced, and not published.',
@@ -167,8 +183,11 @@ const materialise = async (
   }
 }
 
+const unknownHeads = (): AppError =>
+  new AppError('version.unknown_heads', 'The server does not have all changes of these heads.')
+
 const commit = async (
-  ctx: ServerContext,
+  ctx: Publishing,
   tx: Transaction<Database>,
   input: PublishInput,
   seen: Current,
@@ -176,25 +195,16 @@ const commit = async (
 ): Promise<Published | 'moved'> => {
   const { workspaceId, userId, body } = input
   const now = ctx.clock.now()
-  await sql`
-    insert into pipelines (workspace_id, id, current, created_at, updated_at)
-    values (${workspaceId}, ${body.pipeline_id}, null, ${now}, ${now})
-    on conflict (id) do nothing`.execute(tx)
-  const pipeline = await tx
-    .selectFrom('pipelines')
-    .select('current')
-    .where('id', '=', body.pipeline_id)
-    .forUpdate()
-    .executeTakeFirstOrThrow()
-  if (pipeline.current !== (seen?.number ?? null)) return 'moved'
+  const last = await lockCurrent(tx, { workspaceId, pipelineId: body.pipeline_id, now })
+  if (last !== (seen?.number ?? null)) return 'moved'
   const current =
-    pipeline.current === null
+    last === null
       ? null
       : await tx
           .selectFrom('versions')
           .select(SUMMARY)
           .where('pipeline_id', '=', body.pipeline_id)
-          .where('number', '=', pipeline.current)
+          .where('number', '=', last)
           .executeTakeFirstOrThrow()
   if (current !== null && current.content_hash === ready.contentHash) {
     const version = await summary(tx, current)
@@ -209,7 +219,7 @@ const commit = async (
     .where('content_hash', '=', ready.contentHash)
     .orderBy('number', 'desc')
     .executeTakeFirst()
-  const number = (pipeline.current ?? 0) + 1
+  const number = (last ?? 0) + 1
   const row = await tx
     .insertInto('versions')
     .values({
@@ -223,7 +233,7 @@ const commit = async (
       message: body.message,
       published_by: userId,
       published_at: now,
-      authors: await authorsOf(tx, input, ready.since),
+      authors: await authorsOf(tx, input, ready),
       // Only what was a mark: the version says what somebody looked at, not what a client made up.
       resolved: ready.marks.map(mark => mark.id),
       restores: restored?.number ?? null,
@@ -281,16 +291,22 @@ const assertPublishable = (
   }
 }
 
-/** Everyone whose changes came in since the parent, by the server's record of them. */
+/**
+ * Everyone whose changes came in since the parent, by the server's record of them. Throws when the heads are in the log no more: what
+ * was made of them before the pipeline was locked may hold what was taken out since.
+ */
 const authorsOf = async (
   tx: Transaction<Database>,
   { workspaceId, body }: PublishInput,
-  since: readonly string[],
+  { heads, since }: Ready,
 ): Promise<string[]> => {
-  const { rows } = await sql<{ author_id: string }>`
-    select distinct author_id from changes
-    where workspace_id = ${workspaceId} and document_id = ${body.pipeline_id}
-      and hash = any (${since.map(hash => Buffer.from(hash, 'hex'))}::bytea[])
-    order by author_id`.execute(tx)
-  return rows.map(row => row.author_id)
+  const among = (hashes: readonly string[]) => sql`
+    workspace_id = ${workspaceId} and document_id = ${body.pipeline_id}
+      and hash = any (${hashes.map(hash => Buffer.from(hash, 'hex'))}::bytea[])`
+  const { rows } = await sql<{ authors: string[]; heads: number }>`
+    select array(select distinct author_id from changes where ${among(since)} order by author_id) as authors,
+      (select count(*)::int from changes where ${among(heads)}) as heads`.execute(tx)
+  const [found] = rows
+  if (found?.heads !== heads.length) throw unknownHeads()
+  return found.authors
 }

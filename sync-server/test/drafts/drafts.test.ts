@@ -10,6 +10,7 @@ import {
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { takenOut } from '../changes/log-fixture.ts'
 import { type Person, somePipeline, TestServer } from '../server.ts'
 
 type Doc = Automerge.Doc<PipelineDoc>
@@ -212,6 +213,45 @@ describe('drafts', () => {
     expect((await merge(draft, heads)).status).toBe(201)
     const version = await test.call('GET', `/v1/pipelines/${pipeline}/versions/2`, { as: ann })
     expect(version.body.definition.description).toBe(pipelineFromDoc(doc).description)
+  })
+
+  it('[DRAFT10] onto a version from which changes were taken out, a merge builds on what is left of it', async () => {
+    const { pipeline, doc, draft, heads, fork } = await world()
+    const guilty = setSql(Automerge.clone(doc), 'a', 'select 70 as x')
+    await push(ann, pipeline, null, [Automerge.getLastLocalChange(guilty)!])
+    const published = { workspace_id: workspace, pipeline_id: pipeline, version_id: newId(), parent: 1 }
+    await test.call('POST', '/v1/pipelines', {
+      as: ann,
+      body: { ...published, heads: Automerge.getHeads(guilty) },
+    })
+    await takenOut(test.database, {
+      workspaceId: workspace,
+      documentId: pipeline,
+      hashes: Automerge.getHeads(guilty),
+      erase: false,
+    })
+    const merged = await merge(draft, heads, { parent: 2 })
+    expect(merged).toMatchObject({ status: 201, body: { number: 3, heads } })
+    const version = await test.call('GET', `/v1/pipelines/${pipeline}/versions/3`, { as: ann })
+    expect(version.body.definition).toEqual(pipelineFromDoc(fork))
+  })
+
+  it('[DRAFT6] a draft from which changes were taken out is listed as it is, reviewed and merged', async () => {
+    const { pipeline, draft, fork, heads } = await world()
+    const guilty = setSql(Automerge.clone(fork), 'a', 'select 8 as x')
+    await push(ben, draft, pipeline, [Automerge.getLastLocalChange(guilty)!])
+    await takenOut(test.database, {
+      workspaceId: workspace,
+      documentId: pipeline,
+      hashes: Automerge.getHeads(guilty),
+      erase: false,
+    })
+    const listed = await test.call('GET', `/v1/workspaces/${workspace}/drafts?pipeline_id=${pipeline}`, {
+      as: cat,
+    })
+    expect(listed.body.drafts).toMatchObject([{ draft_id: draft, heads, changes: 2, state: 'open' }])
+    expect((await review(draft, 'approved', heads, ann)).status).toBe(201)
+    expect((await merge(draft, heads)).status).toBe(201)
   })
 
   it('[DRAFT11] a merge that meets a newer version, or heads that were not seen, changes nothing', async () => {

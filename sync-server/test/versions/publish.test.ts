@@ -9,6 +9,7 @@ import {
 } from '@pluto-duck/crdt-model'
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { takenOut } from '../changes/log-fixture.ts'
 import { type Person, somePipeline, TestServer } from '../server.ts'
 
 let test: TestServer
@@ -99,6 +100,33 @@ describe('publish', () => {
     const newer = await test.store(workspace, pipeline, ann, setSql(Automerge.clone(base), 'select 3 as x'))
     expect((await publish(pipeline, newer)).status).toBe(201)
     expect((await publish(pipeline, old, { parent: 1 })).body.code).toBe('version.parent_moved')
+  })
+
+  it('[VER4] of a version from which changes were taken out, those that still count are in the past of the next', async () => {
+    const pipeline = newId()
+    const oldest = somePipeline()
+    const old = await test.store(workspace, pipeline, ann, oldest)
+    const left = setSql(Automerge.clone(oldest), 'select 2 as x')
+    await test.store(workspace, pipeline, ann, left)
+    let guilty = setSql(Automerge.clone(left), 'select 3 as x')
+    const [first] = Automerge.getHeads(guilty) as [string]
+    guilty = setSql(guilty, 'select 4 as x')
+    expect((await publish(pipeline, await test.store(workspace, pipeline, ann, guilty))).status).toBe(201)
+    await takenOut(test.database, {
+      workspaceId: workspace,
+      documentId: pipeline,
+      hashes: [first],
+      erase: false,
+    })
+    const kept = await test.call('GET', `/v1/pipelines/${pipeline}/versions/1`, { as: ann })
+    expect(kept.body.definition).toEqual(pipelineFromDoc(guilty))
+    expect((await publish(pipeline, old, { parent: 1 })).body.code).toBe('version.parent_moved')
+    const next = setSql(Automerge.clone(left), 'select 5 as x')
+    const heads = await test.store(workspace, pipeline, ann, next)
+    expect(await publish(pipeline, heads, { parent: 1 })).toMatchObject({
+      status: 201,
+      body: { number: 2, authors: [{ user_id: ann.id }] },
+    })
   })
 
   it('[VER5] restoring version 1 makes version 3 with version 1’s content hash', async () => {
