@@ -9,6 +9,7 @@ import { voids } from './0007_voids.ts'
 import { snapshotPages } from './0008_snapshot_pages.ts'
 import { usage } from './0009_usage.ts'
 import { purgeReviews } from './0010_purge_reviews.ts'
+import { purgedWorkspaces } from './0011_purged_workspaces.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -22,4 +23,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0008_snapshot_pages': snapshotPages,
   '0009_usage': usage,
   '0010_purge_reviews': purgeReviews,
+  '0011_purged_workspaces': purgedWorkspaces,
 }

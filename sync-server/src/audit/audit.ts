@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { AuditEntry } from '@pluto-duck/crdt-model/protocol'
 import { sql, type Transaction } from 'kysely'
 import type { Clock } from '../app/context.ts'
@@ -17,6 +18,9 @@ export interface AuditInput {
   /** Never a secret, a token or a value of somebody's data. */
   readonly details?: Record<string, unknown>
 }
+
+/** What is still told of a workspace that was purged: that it is purged again, and what was refused. */
+const AFTER_PURGE: ReadonlySet<string> = new Set(['workspace.purge', 'change.refused', 'request.refused'])
 
 export const AUDIT_START = '0'.repeat(64)
 
@@ -61,7 +65,8 @@ export class Audit {
 
   /**
    * Appends a row to the workspace's chain, inside the transaction that does what the row tells: both are there or neither.
-   * The chain's head stays locked until the transaction ends, so write it last.
+   * The chain's head stays locked until the transaction ends, so write it last. Throws `workspace.not_found` when the workspace was
+   * purged, also while this waited for the head: so nothing that is audited is done in it any more.
    */
   async record(tx: Transaction<Database>, input: AuditInput): Promise<void> {
     await sql`
@@ -69,10 +74,12 @@ export class Audit {
       on conflict (workspace_id) do nothing`.execute(tx)
     const head = await tx
       .selectFrom('audit_heads')
-      .select(['seq', 'hash'])
+      .select(['seq', 'hash', 'closed'])
       .where('workspace_id', '=', input.workspaceId)
       .forUpdate()
       .executeTakeFirstOrThrow()
+    if (head.closed && !AFTER_PURGE.has(input.action))
+      throw new AppError('workspace.not_found', 'The workspace was purged.')
     const entry = {
       seq: head.seq + 1,
       at: this.#clock.now().toISOString(),

@@ -82,8 +82,9 @@ export class CommitQueue {
     return { seq: this.seq, foreign: this.foreign }
   }
 
-  /** Somebody else brought the log to this number. */
+  /** Somebody else brought the log to this number. Throws `workspace.not_found` when they closed it. */
   heard(counter: Counter): Position {
+    if (counter.closed) throw new AppError('workspace.not_found', 'The workspace was purged.')
     if (counter.seq > this.seq) {
       this.seq = counter.seq
       this.foreign = counter.seq

@@ -67,6 +67,8 @@ export interface Counter {
   readonly bytes: number
   /** Drafts and comments included. */
   readonly documents: number
+  /** The workspace was purged: nothing is appended any more. */
+  readonly closed: boolean
 }
 
 /** Makes the workspace's counter if it is not there yet, and reads it. */
@@ -80,11 +82,24 @@ export async function openCounter(db: Executor, workspaceId: string): Promise<Co
 
 /** The counter, which is open. `lock`: nobody else appends to the workspace until the transaction ends. */
 export async function readCounter(db: Executor, workspaceId: string, lock = false): Promise<Counter> {
-  const { rows } = await sql<{ seq: string; bytes: string; documents: number }>`
-    select seq, bytes, documents from workspace_counters where workspace_id = ${workspaceId}
+  const { rows } = await sql<{ seq: string; bytes: string; documents: number; closed: boolean }>`
+    select seq, bytes, documents, closed from workspace_counters where workspace_id = ${workspaceId}
     ${lock ? sql`for update` : sql``}`.execute(db)
   const row = rows[0]!
-  return { seq: Number(row.seq), bytes: Number(row.bytes), documents: Number(row.documents) }
+  const { documents, closed } = row
+  return { seq: Number(row.seq), bytes: Number(row.bytes), documents: Number(documents), closed }
+}
+
+/**
+ * Locks the counter and closes it: from then on nothing is appended, by whoever waits for it now either. False when there is no such
+ * workspace.
+ */
+export async function closeCounter(tx: Executor, workspaceId: string): Promise<boolean> {
+  const { rows } = await sql`
+    insert into workspace_counters (workspace_id, seq, closed)
+    select id, 0, true from workspaces where id = ${workspaceId}
+    on conflict (workspace_id) do update set closed = true returning seq`.execute(tx)
+  return rows.length > 0
 }
 
 /** The number, when nobody else appends to the workspace until the transaction ends. The counter is open. */
@@ -302,8 +317,8 @@ export interface Append {
 }
 
 /**
- * Appends and numbers the changes if the log still ends at `after`; else writes nothing and answers false. One statement, so one
- * round trip and, outside a transaction, one commit. Fails when a document's id is taken elsewhere.
+ * Appends and numbers the changes if the log still ends at `after` and is open; else writes nothing and answers false. One statement,
+ * so one round trip and, outside a transaction, one commit. Fails when a document's id is taken elsewhere.
  */
 export async function insertChanges(db: Executor, append: Append): Promise<boolean> {
   const { workspaceId, after, changes, documents, actors } = append
@@ -343,7 +358,7 @@ export async function insertChanges(db: Executor, append: Append): Promise<boole
 const INSERT = hot(`
   with counted as (
     update workspace_counters set seq = $3::bigint, bytes = bytes + $4::bigint, documents = documents + $5::integer
-    where workspace_id = $1::uuid and seq = $2::bigint
+    where workspace_id = $1::uuid and seq = $2::bigint and not closed
     returning seq
   ), bound as (
     insert into actors (workspace_id, actor, device_id)

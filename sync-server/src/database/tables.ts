@@ -68,6 +68,8 @@ interface AuditHeads {
   workspace_id: string
   seq: number
   hash: string
+  /** The workspace was purged. */
+  closed: Generated<boolean>
 }
 interface AuditRows {
   workspace_id: string

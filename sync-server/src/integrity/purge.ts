@@ -13,12 +13,12 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import { type Kysely, sql, type Transaction } from 'kysely'
 import type { Clock } from '../app/context.ts'
 import type { EventBus } from '../app/event-bus.ts'
-import type { StoredFiles } from '../artifacts/index.ts'
 import type { Audit } from '../audit/index.ts'
 import { decodeChangeBytes } from '../changes/admission/decode.ts'
 import type { Executor } from '../changes/store.ts'
 import { appendVoid, serverActor } from '../changes/void.ts'
 import { type Database, transact } from '../database/index.ts'
+import { lockCurrent } from '../versions/lock.ts'
 import { documentPages } from './log-pages.ts'
 import { Replayer } from './replay.ts'
 
@@ -41,7 +41,7 @@ export interface PurgePlan {
   readonly new_version: number | null
   /** Drafts that end with the history that they build on. */
   readonly drafts: readonly string[]
-  /** Comments on the pipeline and on its runs: they may quote what is purged, and are purged by themselves. */
+  /** Comments on the pipeline, its drafts and its runs: they may quote what is purged, and are purged by themselves. */
   readonly comments: readonly string[]
   /** What is taken out of the text that stays: the effect of these changes. */
   readonly reverted: readonly string[]
@@ -49,6 +49,10 @@ export interface PurgePlan {
 
 interface Prepared {
   readonly plan: PurgePlan
+  /** What it was prepared from. */
+  readonly seen: Standing
+  /** All drafts, those as well of which nothing counts any more. */
+  readonly drafts: readonly string[]
   readonly roots: readonly string[]
   readonly next: readonly Uint8Array[]
   readonly title: string
@@ -86,9 +90,14 @@ export async function purgeDocument(
 ): Promise<PurgePlan> {
   const { db, audit, bus, clock } = parts
   const prepared = await prepare(db, documentId, changes)
-  const { plan } = prepared
+  const { plan, seen, drafts } = prepared
   const workspaceId = plan.workspace_id
   await transact(db, async tx => {
+    // Before the counter, as whoever publishes a draft does it.
+    const current =
+      plan.kind === 'pipeline'
+        ? await lockCurrent(tx, { workspaceId, pipelineId: documentId, now: clock.now() })
+        : null
     const done = await appendVoid(tx, {
       workspaceId,
       documentId,
@@ -99,8 +108,8 @@ export async function purgeDocument(
       title: prepared.title,
       next: { authorId: prepared.author, changes: prepared.next },
       record: async found => {
-        // Somebody wrote between the reading and the lock: what was prepared would lose that.
-        if (found.changes !== plan.changes)
+        // Somebody wrote, merged or published between the reading and the lock: what was prepared would lose that, or leave it.
+        if (current !== seen.current || (await readHeads(tx, workspaceId, documentId)) !== seen.heads)
           throw new AppError(
             'request.rate_limited',
             'The document was edited meanwhile; nothing was purged.',
@@ -108,6 +117,7 @@ export async function purgeDocument(
               hint: 'Try again.',
             },
           )
+        await lockDrafts(tx, workspaceId, drafts)
         await audit.record(tx, {
           workspaceId,
           actorUserId: null,
@@ -121,7 +131,13 @@ export async function purgeDocument(
     await sql`select purge_versions(${workspaceId}::uuid, ${documentId}::uuid, ${[...plan.versions]}::integer[])`.execute(
       tx,
     )
-    await purgeReviews(tx, workspaceId, plan.drafts)
+    // What was taken out of a draft before, and kept its bytes then.
+    await sql`
+      select void_changes(${workspaceId}::uuid, document_id, array_agg(hash), 0, true) from log_records
+      where workspace_id = ${workspaceId} and document_id = any (${[...drafts]}::uuid[]) and record = 'change'
+        and void_seq is not null and octet_length(bytes) > 0
+      group by document_id`.execute(tx)
+    await purgeReviews(tx, workspaceId, drafts, clock.now())
     if (prepared.version) await insertVersion(tx, prepared, clock.now())
     await bus.publish(workspaceId, { type: 'changes', from: done.after, to: done.seq, items: null }, tx)
     if (plan.new_version !== null)
@@ -156,23 +172,28 @@ async function prepare(
       hint: `Purge its pipeline ${document.base}: its drafts end with it.`,
     })
   const workspaceId = document.workspace_id
-  const drafts = await sql<{ id: string }>`
-    select id from documents where base = ${documentId} and cardinality(heads) > 0 order by id`.execute(db)
+  // Before anything else: what comes after it is found by comparing.
+  const seen = await readStanding(db, workspaceId, documentId)
+  const drafts = await sql<{ id: string; counts: boolean }>`
+    select id, cardinality(heads) > 0 as counts from documents where base = ${documentId} order by id`.execute(
+    db,
+  )
   const log = await readChanges(db, workspaceId, documentId)
   if (log.length === 0) throw new AppError('document.not_found', 'Nothing is left of this document.')
   const unknown = guilty.filter(hash => !log.some(change => change.hash === hash))
   if (unknown.length > 0)
     throw new AppError('request.invalid', `No change of this document has the hash ${unknown.join(', ')}.`)
-  const ownOfDrafts = await sql<{ n: number }>`
-    select count(*)::int as n from changes where document_id = any (${drafts.rows.map(row => row.id)}::uuid[])
-      and hash not in (select hash from changes where document_id = ${documentId})`.execute(db)
+  const ofDrafts: Logged[] = []
+  for (const { id } of drafts.rows) ofDrafts.push(...(await readChanges(db, workspaceId, id)))
   const versions = await sql<VersionRow>`
     select number, content_hash, definition from versions where pipeline_id = ${documentId} and not purged
     order by number`.execute(db)
   // The first change of comments is the same for everybody and says nothing.
   const comments = await sql<{ id: string }>`
     select d.id from documents d where d.workspace_id = ${workspaceId} and d.kind = 'comments'
-      and (d.subject_id = ${documentId} or d.subject_id in (select id from runs where pipeline_id = ${documentId}))
+      and (d.subject_id = ${documentId}
+        or d.subject_id in (select id from documents where workspace_id = ${workspaceId} and base = ${documentId})
+        or d.subject_id in (select id from runs where pipeline_id = ${documentId}))
       and (select count(*) from changes c where c.workspace_id = d.workspace_id and c.document_id = d.id) > 1
     order by d.id`.execute(db)
   const plan = {
@@ -180,12 +201,14 @@ async function prepare(
     document_id: documentId,
     kind: document.kind,
     comments: comments.rows.map(row => row.id),
-    changes: log.length + (ownOfDrafts.rows[0]?.n ?? 0),
-    drafts: drafts.rows.map(row => row.id),
+    changes: new Set([...log, ...ofDrafts].map(change => change.hash)).size,
+    drafts: drafts.rows.filter(row => row.counts).map(row => row.id),
     reverted: guilty,
   }
+  const of = { seen, drafts: drafts.rows.map(row => row.id) }
   const author = log.at(-1)!.authorId
-  const roots = log.filter(change => change.deps.length === 0).map(change => change.hash)
+  // A draft may have a first change that builds on nothing: no honest program writes one.
+  const roots = [...log, ...ofDrafts].filter(change => change.deps.length === 0).map(change => change.hash)
   if (document.kind === 'comments') {
     // Their first change is the same for every subject and holds nothing; who wrote what cannot be written again by the server.
     const first = log
@@ -194,6 +217,7 @@ async function prepare(
     if (first.length === 0) throw new AppError('document.not_found', 'There are no comments.')
     return {
       plan: { ...plan, changes: log.length - roots.length, comments: [], versions: [], new_version: null },
+      ...of,
       roots: first,
       next: [],
       title: '',
@@ -220,6 +244,7 @@ async function prepare(
       versions: versions.rows.filter(row => !stays(row)).map(row => row.number),
       new_version: current ? current.number + 1 : null,
     },
+    ...of,
     roots,
     next: Automerge.getAllChanges(whole),
     title: content.name,
@@ -228,13 +253,37 @@ async function prepare(
   }
 }
 
+/** How a document, its drafts and its versions stand. */
+interface Standing {
+  /** Of the document and of its drafts. */
+  readonly heads: string
+  /** The current version's number; null when none was published. */
+  readonly current: number | null
+}
+
+async function readStanding(db: Executor, workspaceId: string, documentId: string): Promise<Standing> {
+  const { rows } = await sql<{ current: number | null }>`
+    select current from pipelines where id = ${documentId}`.execute(db)
+  return { heads: await readHeads(db, workspaceId, documentId), current: rows[0]?.current ?? null }
+}
+
+/** They say which changes there are: a merge adds some to the pipeline that its draft had before. */
+async function readHeads(db: Executor, workspaceId: string, documentId: string): Promise<string> {
+  const { rows } = await sql<{ id: string; heads: string[] }>`
+    select id, heads from documents
+    where workspace_id = ${workspaceId} and (id = ${documentId} or base = ${documentId}) and cardinality(heads) > 0
+    order by id`.execute(db)
+  return rows.map(({ id, heads }) => `${id}:${heads.toSorted().join()}`).join('\n')
+}
+
 interface Logged {
   readonly hash: string
   readonly deps: readonly string[]
   readonly authorId: string
 }
 
-async function readChanges(db: Executor, workspaceId: string, documentId: string): Promise<Logged[]> {
+/** The changes that count of a document; of a draft, without its base's. */
+export async function readChanges(db: Executor, workspaceId: string, documentId: string): Promise<Logged[]> {
   const { rows: authors } = await sql<{ hash: string; author_id: string }>`
     select encode(hash, 'hex') as hash, author_id from changes
     where workspace_id = ${workspaceId} and document_id = ${documentId}`.execute(db)
@@ -298,16 +347,39 @@ async function cleaner(
   }
 }
 
-/** What people wrote about drafts. The audit's row has to be there. */
-async function purgeReviews(tx: Executor, workspaceId: string, drafts: readonly string[]): Promise<void> {
+/** Waits for what is being said about drafts. Before the audit's row: who says something locks its draft first. */
+export async function lockDrafts(
+  tx: Executor,
+  workspaceId: string,
+  drafts: readonly string[],
+): Promise<void> {
+  await sql`
+    insert into drafts (workspace_id, id, pipeline_id, state)
+    select workspace_id, id, base, 'open' from documents
+    where workspace_id = ${workspaceId} and id = any (${[...drafts]}::uuid[]) and base is not null
+    on conflict (id) do nothing`.execute(tx)
+  await sql`
+    select id from drafts where workspace_id = ${workspaceId} and id = any (${[...drafts]}::uuid[])
+    order by id for update`.execute(tx)
+}
+
+/** What people wrote about drafts, which are locked and end. The audit's row has to be there. */
+export async function purgeReviews(
+  tx: Executor,
+  workspaceId: string,
+  drafts: readonly string[],
+  at: Date,
+): Promise<void> {
   const ids = [...drafts]
   await sql`
     update draft_reviews set message = '' where workspace_id = ${workspaceId} and draft_id = any (${ids}::uuid[])
       and message <> ''`.execute(tx)
+  // Settled, so that who waits to say something about one is refused.
   await sql`
-    update drafts set message = '' where workspace_id = ${workspaceId} and id = any (${ids}::uuid[])`.execute(
-    tx,
-  )
+    update drafts set message = '',
+      settled_at = case when state in ('open', 'review') then ${at} else settled_at end,
+      state = case when state in ('open', 'review') then 'closed' else state end
+    where workspace_id = ${workspaceId} and id = any (${ids}::uuid[])`.execute(tx)
 }
 
 async function insertVersion(
@@ -328,110 +400,6 @@ async function insertVersion(
     update pipelines set current = ${plan.new_version}, updated_at = ${at} where id = ${plan.document_id}`.execute(
     tx,
   )
-}
-
-export interface WorkspacePurge {
-  readonly workspace_id: string
-  readonly documents: number
-  readonly changes: number
-  readonly versions: number
-  readonly members: number
-  /** Files in the storage that runs have listed. */
-  readonly artifacts: number
-}
-
-/** What a purge of the workspace would remove. */
-export async function planWorkspacePurge(db: Executor, workspaceId: string): Promise<WorkspacePurge> {
-  const { rows } = await sql<WorkspacePurge>`
-    select w.id as workspace_id,
-      (select count(*)::int from documents where workspace_id = w.id) as documents,
-      (select count(*)::int from changes where workspace_id = w.id) as changes,
-      (select count(*)::int from versions where workspace_id = w.id and not purged) as versions,
-      (select count(*)::int from members where workspace_id = w.id) as members,
-      (select count(*)::int from artifacts where workspace_id = w.id) as artifacts
-    from workspaces w where w.id = ${workspaceId}`.execute(db)
-  if (!rows[0]) throw new AppError('workspace.not_found', 'There is no such workspace.')
-  return rows[0]
-}
-
-/**
- * Removes a workspace: the bytes of every change, the content of every version, what was said about drafts, logs and manifests of
- * runs, all names, invitations and members; then its files in the storage. What stays are ids, numbers, hashes, times and the
- * audit. When the storage does not answer, the same call again removes what is left there.
- */
-export async function purgeWorkspace(
-  parts: PurgeParts & { readonly files: StoredFiles },
-  workspaceId: string,
-  reason: string,
-): Promise<WorkspacePurge> {
-  const plan = await eraseWorkspace(parts, workspaceId, reason)
-  await parts.files.removeAll(workspaceId)
-  return plan
-}
-
-async function eraseWorkspace(
-  { db, audit, clock }: PurgeParts,
-  workspaceId: string,
-  reason: string,
-): Promise<WorkspacePurge> {
-  return await transact(db, async tx => {
-    const plan = await planWorkspacePurge(tx, workspaceId)
-    await audit.record(tx, {
-      workspaceId,
-      actorUserId: null,
-      action: 'workspace.purge',
-      objectKind: 'workspace',
-      objectId: workspaceId,
-      details: { reason, ...plan },
-    })
-    const { rows: documents } = await sql<{ id: string; is_draft: boolean }>`
-      select id, base is not null as is_draft from documents where workspace_id = ${workspaceId} order by base nulls last, id desc`.execute(
-      tx,
-    )
-    for (const { id } of documents) {
-      const log = await readChanges(tx, workspaceId, id)
-      if (log.length === 0) continue
-      await appendVoid(tx, {
-        workspaceId,
-        documentId: id,
-        hashes: log.map(change => change.hash),
-        erase: true,
-        reason,
-        at: clock.now(),
-        record: async () => {},
-      })
-    }
-    // What was taken out before, and kept its bytes then.
-    await sql`
-      select void_changes(${workspaceId}::uuid, document_id, array_agg(hash), 0, true) from log_records
-      where workspace_id = ${workspaceId} and record = 'change' and void_seq is not null and octet_length(bytes) > 0
-      group by document_id`.execute(tx)
-    const { rows: pipelines } = await sql<{ pipeline_id: string; numbers: number[] }>`
-      select pipeline_id, array_agg(number) as numbers from versions
-      where workspace_id = ${workspaceId} and not purged group by pipeline_id`.execute(tx)
-    for (const { pipeline_id, numbers } of pipelines)
-      await sql`select purge_versions(${workspaceId}::uuid, ${pipeline_id}::uuid, ${numbers}::integer[])`.execute(
-        tx,
-      )
-    await sql`
-      delete from run_log_chunks where run_id in (select id from runs where workspace_id = ${workspaceId})`.execute(
-      tx,
-    )
-    await purgeReviews(
-      tx,
-      workspaceId,
-      documents.filter(one => one.is_draft).map(one => one.id),
-    )
-    await sql`update runs set manifest = null, failed_step = null where workspace_id = ${workspaceId}`.execute(
-      tx,
-    )
-    await sql`update artifacts set name = '' where workspace_id = ${workspaceId}`.execute(tx)
-    await sql`update schedules set enabled = false where workspace_id = ${workspaceId}`.execute(tx)
-    for (const table of ['invitations', 'members', 'snapshot_pages'])
-      await sql`delete from ${sql.table(table)} where workspace_id = ${workspaceId}`.execute(tx)
-    await sql`update workspaces set name = '' where id = ${workspaceId}`.execute(tx)
-    return plan
-  })
 }
 
 /** Writes the tables anew, so that no dead row keeps what was erased. They are locked meanwhile. */

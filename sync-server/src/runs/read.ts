@@ -13,7 +13,7 @@ const selectRuns = (db: Kysely<Database>) =>
 
 type Row = Awaited<ReturnType<ReturnType<typeof selectRuns>['executeTakeFirstOrThrow']>>
 
-const asRun = ({ id, runner, run_by, fencing_token: _, ...row }: Row): Run => ({
+const asRun = ({ id, runner, run_by, fencing_token: _, purged: __, ...row }: Row): Run => ({
   ...row,
   run_id: id,
   due_at: iso(row.due_at),

@@ -114,11 +114,12 @@ const assertRunnable = async (
 }
 
 /**
- * The run's row, locked until the transaction ends. Only who recorded a run may add to it: nobody writes another's history.
+ * The run's row, locked until the transaction ends. Only who recorded a run may add to it: nobody writes another's history, and
+ * nobody a purged one.
  */
 export const lockRun = async (tx: Transaction<Database>, runId: string, userId: string) => {
   const run = await tx.selectFrom('runs').selectAll().where('id', '=', runId).forUpdate().executeTakeFirst()
-  if (!run) throw new AppError('run.not_found', 'There is no such run.')
+  if (!run || run.purged) throw new AppError('run.not_found', 'There is no such run.')
   if (run.run_by !== userId) {
     throw new AppError('auth.forbidden', 'Only who ran it may add to a run.', {
       hint: 'Run it yourself, or ask who ran it.',

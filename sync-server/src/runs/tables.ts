@@ -1,5 +1,5 @@
 import type { Run, RunManifest, RunState } from '@pluto-duck/crdt-model/protocol'
-import type { ColumnType } from 'kysely'
+import type { ColumnType, Generated } from 'kysely'
 import type { Time } from '../database/tables.ts'
 
 interface Runs {
@@ -22,6 +22,8 @@ interface Runs {
   finished_at: Time | null
   manifest: ColumnType<RunManifest | null, string | null, string | null>
   log_bytes: ColumnType<number, number | undefined, number>
+  /** Its workspace was purged: its log and manifest are gone, and it takes no more. */
+  purged: Generated<boolean>
 }
 interface RunLogChunks {
   run_id: string

@@ -15,7 +15,14 @@ import {
   updateStepSql,
 } from '@pluto-duck/crdt-model'
 import { newId } from '@pluto-duck/crdt-model/protocol'
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Audit } from '../../src/audit/index.ts'
+import { Trial } from '../../src/changes/admission/trial.ts'
+import { Appender } from '../../src/changes/append.ts'
+import { createDatabase } from '../../src/database/index.ts'
+import { purgeWorkspace } from '../../src/integrity/index.ts'
+import { countWaiting, TestDevice, untilWaiting } from '../changes/log-fixture.ts'
 import { runProgram } from '../program.ts'
 import { type Person, somePipeline, TestServer } from '../server.ts'
 
@@ -149,7 +156,7 @@ async function world() {
     as: ann,
     body: { invitation_id: newId(), email: `${secret}@example.org`, role: 'viewer' },
   })
-  return { secret, workspace, pipeline, draft, comments, subject, talk }
+  return { secret, workspace, pipeline, draft, comments, subject, talk, run_id }
 }
 
 const filesOf = (workspace: string): string[] => {
@@ -204,6 +211,21 @@ describe('purge', () => {
     expect([verified.code, JSON.parse(verified.out).findings]).toEqual([0, []])
   })
 
+  it('[PURGE4] comments on a draft of the pipeline are named by its plan as well', async () => {
+    const { workspace, pipeline, draft, comments } = await world()
+    const about = { subject_kind: 'draft', subject_id: draft } as const
+    const onDraft = commentsDocumentId(about)
+    const talk = editComments(createComments(about), 'ask', d => {
+      addThread(d, { anchor: { kind: 'subject' }, body: 'why?' })
+    })
+    await test.push(workspace, ben, onDraft, Automerge.getAllChanges(talk), {
+      kind: 'comments',
+      subject: { kind: 'draft', id: draft },
+    })
+    const planned = await run('purge', '--document', pipeline, '--json')
+    expect(JSON.parse(planned.out)).toMatchObject({ comments: [comments, onDraft].sort() })
+  })
+
   it('[PURGE4] what was written about the drafts of a purged pipeline goes with them', async () => {
     const { workspace, pipeline, draft } = await world()
     const purged = await run('purge', '--document', pipeline, '--yes', '--reason', 'a password', '--json')
@@ -250,5 +272,70 @@ describe('purge', () => {
     expect((await test.call('GET', `/v1/workspaces/${workspace}/members`, { as: ann })).status).toBe(404)
     const verified = await run('verify', '--workspace', workspace, '--json')
     expect([verified.code, JSON.parse(verified.out).findings]).toEqual([0, []])
+  })
+
+  it('[PURGE5] what is on its way while a workspace is purged is removed too, or finds it gone', async () => {
+    const { secret, workspace, run_id } = await world()
+    const { db, close } = await createDatabase({ databaseUrl: test.database.url, dataDir: '' })
+    const clock = { now: () => new Date() }
+    const parts = { db, clock, audit: new Audit(clock), bus: { publish: async () => {} } }
+    const trial = new Trial()
+    const device = new TestDevice(workspace, ann.id)
+    const changes = Automerge.getAllChanges(somePipeline({ name: secret }))
+    // Known to the server before, as it is known to the one that is pushed to.
+    const appender = new Appender({ db, trial })
+    const [stored] = (await appender.append(device.push(newId(), [changes[0]!]))).verdicts
+    expect(stored).toMatchObject({ status: 'stored' })
+
+    // Keeps the purge from coming to an end.
+    const other = new pg.Client({ connectionString: test.database.url })
+    await other.connect()
+    await other.query('begin')
+    await other.query('select id from workspaces where id = $1 for share', [workspace])
+    const files = { removeAll: async () => 0 }
+    const purged = purgeWorkspace({ ...parts, files }, workspace, 'a password')
+    await untilWaiting(db)
+
+    const another = Automerge.getAllChanges(somePipeline({ name: secret }))
+    const pushed = appender.append(device.push(newId(), another)).catch((error: unknown) => error)
+    await untilWaiting(db, 2)
+    const ended: string[] = []
+    /** Starts a request, and waits until it has its answer or waits for a lock as well. */
+    const begin = async (...[method, path, options]: Parameters<TestServer['call']>) => {
+      const waiting = await countWaiting(db)
+      const reply = test.call(method, path, options).finally(() => void ended.push(path))
+      await expect.poll(async () => ended.includes(path) || (await countWaiting(db)) > waiting).toBe(true)
+      return { reply }
+    }
+    const { rows } = await test.sql.query('select log_bytes from runs where id = $1', [run_id])
+    const ts = '2026-01-01T00:00:00.000Z'
+    const line = { level: 'info', run_id, trace_id: 't', project_id: workspace, asset_id: null, step: secret }
+    const lines = `${JSON.stringify({ ts, ...line, attempt: 1, cause: null, message: secret })}\n`
+    const begun = [
+      await begin('POST', `/v1/runs/${run_id}/logs`, {
+        as: ann,
+        body: { offset: Number(rows[0].log_bytes), lines },
+      }),
+      await begin('PATCH', `/v1/workspaces/${workspace}`, { as: ann, body: { name: secret } }),
+      await begin('POST', `/v1/workspaces/${workspace}/invitations`, {
+        as: ann,
+        body: { invitation_id: newId(), email: `${secret}@example.com`, role: 'viewer' },
+      }),
+    ]
+    await other.query('rollback')
+    await other.end()
+    await purged
+    expect(await pushed).toMatchObject({ code: 'workspace.not_found' })
+    await Promise.all(begun.map(one => one.reply))
+    expect(await tablesWith(secret)).toEqual(['audit'])
+
+    // Nor later, by a server that knew it and by one that did not; it can be purged again.
+    for (const server of [appender, new Appender({ db, trial })])
+      await expect(server.append(device.push(newId(), another))).rejects.toMatchObject({
+        code: 'workspace.not_found',
+      })
+    expect(await purgeWorkspace({ ...parts, files }, workspace, 'again')).toMatchObject({ changes: 0 })
+    await trial.close()
+    await close()
   })
 })
