@@ -16,7 +16,7 @@ const uuid = (text: string): string => {
 }
 
 /** The database of the settings; beside a running server the embedded one that this has started. */
-const withDatabase = async <T>(
+export const withDatabase = async <T>(
   work: (database: ServerDatabase, config: Config) => Promise<T>,
   schema: 'current' | 'empty' = 'current',
 ): Promise<T> => {

@@ -3,6 +3,7 @@ import { AppError, EXIT, toAppError } from '@pluto-duck/crdt-model/errors'
 import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { readConfig } from '../src/config/index.ts'
+import { addAccountCommands } from './account-commands.ts'
 import { addIntegrityCommands } from './integrity-commands.ts'
 
 const SETTINGS = `
@@ -25,7 +26,7 @@ Settings (environment variables; all have a default):
   LOG_LEVEL              silent | error | warn | info | debug (info)
 
 Exit codes: 0 ended as asked, 1 internal error or something found by verify, 2 wrong usage or setting, 7 database not reachable,
-8 not possible as it stands (a restore into a database that is not empty), 9 no such document or workspace.`
+8 not possible as it stands (a restore into a database that is not empty), 9 no such document, workspace or person.`
 
 const fail = (thrown: unknown): void => {
   const error = toAppError(thrown)
@@ -81,6 +82,7 @@ program
   .action(() => runMigrations().catch(fail))
 
 addIntegrityCommands(program, fail)
+addAccountCommands(program, fail)
 
 try {
   await program.parseAsync()

@@ -75,7 +75,7 @@ const auth = {
     403,
     EXIT.permission,
     'never',
-    'This device id belongs to somebody else; run `pluto init` to get a new one.',
+    'This data folder belongs to another account here. Sign in as that person, or set PLUTO_HOME to a new folder and sign in there.',
   ),
   'auth.forbidden': code(
     403,

@@ -63,20 +63,6 @@ export const accountMethods = {
     input: z.strictObject({ workspace_id: id, name: z.string().min(1).max(100) }),
     output: workspaceEntry,
   }),
-  'workspace.members': method({
-    summary: 'Who is in the workspace',
-    input: none,
-    output: z.strictObject({
-      members: z.array(
-        z.strictObject({ user_id: z.string(), name: z.string(), email: z.string(), role: z.string() }),
-      ),
-    }),
-  }),
-  'workspace.invite': method({
-    summary: 'Invite somebody; the link is shown once',
-    input: z.strictObject({ email: z.email(), role: z.enum(['owner', 'editor', 'viewer']) }),
-    output: z.strictObject({ url: z.string() }),
-  }),
 
   'sync.state': method({ summary: 'The sync state', input: none, output: syncState }),
   'sync.now': method({ summary: 'Sync now and wait for the outcome', input: none, output: syncState }),

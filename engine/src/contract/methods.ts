@@ -3,6 +3,7 @@ import { accountMethods } from './account.ts'
 import { documentMethods } from './documents.ts'
 import { draftMethods } from './drafts.ts'
 import { machineMethods } from './machine.ts'
+import { memberMethods } from './members.ts'
 import { pipelineMethods } from './pipelines.ts'
 import { runMethods } from './runs.ts'
 import { versionMethods } from './versions.ts'
@@ -10,6 +11,7 @@ import { versionMethods } from './versions.ts'
 /** Every method that a UI or the CLI may call on the host. */
 export const METHODS = {
   ...accountMethods,
+  ...memberMethods,
   ...documentMethods,
   ...pipelineMethods,
   ...runMethods,

@@ -6,6 +6,7 @@ export {
   hash,
   id,
   timestamp,
+  userId,
   version,
   versionSummary,
 } from '@pluto-duck/crdt-model/protocol'

@@ -1,32 +1,23 @@
-import { AppError } from '@pluto-duck/crdt-model/errors'
-import { z } from 'zod'
-import { type Clock, isoTime } from '../clock.ts'
+import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
+import { identityRoutes } from '@pluto-duck/crdt-model/protocol'
+import type { Clock } from '../clock.ts'
 import type { OutputOf } from '../contract/index.ts'
 import type { Settings } from '../state/index.ts'
+import { WireClient } from '../sync/index.ts'
+import { endSession, pollDeviceFlow, startDeviceFlow } from './device-flow.ts'
 
 /** Where the session's token is kept: the OS keychain, or PLUTO_TOKEN where there is none. */
 export interface TokenStore {
+  /** `get` answers a token that was given for this program's life and the server it was given with. It is kept nowhere. */
+  readonly given: boolean
   get(): Promise<string | null>
+  /** Throws `secret.unavailable` when nothing could keep one. */
+  check(): Promise<void>
   /** Throws `secret.unavailable` when nothing can keep it. */
   set(token: string): Promise<void>
   /** Throws when it may still be there. */
   erase(): Promise<void>
 }
-
-const CLIENT_ID = 'pluto'
-const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code'
-const TIMEOUT_MS = 15_000
-
-const started = z.object({
-  device_code: z.string(),
-  user_code: z.string(),
-  verification_uri: z.string(),
-  verification_uri_complete: z.string().optional(),
-  expires_in: z.number(),
-  interval: z.number(),
-})
-const granted = z.object({ access_token: z.string() })
-const refused = z.object({ error: z.string() })
 
 export interface Person {
   readonly id: string
@@ -34,52 +25,54 @@ export interface Person {
   readonly email: string
 }
 
+/** The server that the kept token is for, while that may be another one than the server of this installation; '' for an unknown one. */
+const TOKEN_SERVER = 'token_server'
+
 /** Which server this installation talks to, and as whom. Signing in is the device flow of RFC 8628, in the browser. */
 export class Account {
   readonly #settings: Settings
   readonly #tokens: TokenStore
   readonly #clock: Clock
   #server: string | null
-  #token: string | null
-  #person: Person | null
-  /** A token that could not be erased is still in the keychain. */
+  #token: string | null = null
+  #person: Person | null = null
+  /** The keychain has a token that is, or was, used here. */
   #kept = false
 
-  private constructor(
-    settings: Settings,
-    tokens: TokenStore,
-    clock: Clock,
-    server: string | null,
-    token: string | null,
-    person: Person | null,
-  ) {
+  private constructor(settings: Settings, tokens: TokenStore, clock: Clock, server: string | null) {
     this.#settings = settings
     this.#tokens = tokens
     this.#clock = clock
     this.#server = server
-    this.#token = token
-    this.#person = person
   }
 
-  /** @param server takes the place of the stored address (PLUTO_SERVER). */
+  /**
+   * A token that was kept for another server is not used, and erased; one that is given is meant for the address given.
+   *
+   * @param server takes the place of the stored address (PLUTO_SERVER).
+   */
   static async open(
     settings: Settings,
     tokens: TokenStore,
     clock: Clock,
     server: string | null,
   ): Promise<Account> {
-    const kept = await settings.get('server')
-    const person = await settings.get('person')
-    const address = server ?? kept
-    if (address !== kept) await settings.set('server', address)
-    return new Account(
-      settings,
-      tokens,
-      clock,
-      address,
-      await tokens.get(),
-      person ? (JSON.parse(person) as Person) : null,
-    )
+    const stored = await settings.get('server')
+    const account = new Account(settings, tokens, clock, stored === null ? null : addressOf(stored))
+    if (server !== null) await account.#moveTo(addressOf(server))
+    const tokenServer = await settings.get(TOKEN_SERVER)
+    if (tokens.given || tokenServer === null || tokenServer === account.#server) {
+      account.#token = await tokens.get()
+      account.#kept = !tokens.given && account.#token !== null
+      const person = await settings.get('person')
+      account.#person = person ? (JSON.parse(person) as Person) : null
+      return account
+    }
+    // One that cannot be erased now is not used either, and is erased at the next start.
+    await account.#erase().catch(() => {
+      account.#kept = true
+    })
+    return account
   }
 
   get server(): string | null {
@@ -94,48 +87,41 @@ export class Account {
   }
 
   async connect(server: string): Promise<void> {
-    const address = server.replace(/\/+$/, '')
-    if (address === this.#server) return
-    await this.#settings.set('server', address)
-    this.#server = address
-    await this.forget()
+    if (await this.#moveTo(addressOf(server))) await this.forget()
   }
 
+  /** Begins a sign-in. Throws `secret.unavailable` when its outcome could not be kept: better now than after it was allowed. */
   async start(): Promise<OutputOf<'auth.start'>> {
-    const reply = await this.#post('/v1/auth/device/code', { client_id: CLIENT_ID })
-    if (!reply.ok)
-      throw new AppError('server.unreachable', `${this.#server} did not start a sign-in (${reply.status}).`)
-    const code = started.parse(reply.body)
-    return {
-      verification_url: code.verification_uri_complete ?? code.verification_uri,
-      user_code: code.user_code,
-      device_code: code.device_code,
-      interval_s: code.interval,
-      expires_at: isoTime(this.#clock.now() + code.expires_in * 1000),
-    }
+    const server = this.#named()
+    await this.#tokens.check().catch((cause: unknown) => {
+      throw cannotKeep(cause)
+    })
+    return await startDeviceFlow(server, this.#clock)
   }
 
+  /** Throws `auth.device_mismatch`, with everything as it was, when this data folder is somebody else's on that server. */
   async poll(deviceCode: string): Promise<OutputOf<'auth.poll'>> {
-    const reply = await this.#post('/v1/auth/device/token', {
-      grant_type: DEVICE_GRANT,
-      device_code: deviceCode,
-      client_id: CLIENT_ID,
-    })
-    if (reply.ok) {
-      await this.signIn(granted.parse(reply.body).access_token)
-      return { state: 'signed_in' }
+    const server = this.#named()
+    const answer = await pollDeviceFlow(server, deviceCode)
+    if (answer.state !== 'granted') return answer
+    try {
+      await this.#assertOwnDevice(server, answer.token)
+      await this.signIn(answer.token)
+    } catch (error) {
+      // A session that nobody has the token of does no harm: it ends by itself when the server cannot be asked to.
+      await endSession(server, answer.token).catch(() => undefined)
+      throw error
     }
-    const error = refused.safeParse(reply.body).data?.error
-    if (error === 'authorization_pending') return { state: 'pending', interval_s: 5 }
-    if (error === 'slow_down') return { state: 'pending', interval_s: 10 }
-    if (error === 'access_denied') return { state: 'denied' }
-    if (error === 'expired_token' || error === 'invalid_grant') return { state: 'expired' }
-    throw new AppError('server.unreachable', `${this.#server} did not answer the sign-in (${reply.status}).`)
+    return { state: 'signed_in' }
   }
 
   async signIn(token: string): Promise<void> {
-    await this.#tokens.set(token)
+    await this.#tokens.set(token).catch((cause: unknown) => {
+      throw cannotKeep(cause)
+    })
+    await this.#settings.set(TOKEN_SERVER, null)
     this.#token = token
+    this.#kept = true
   }
 
   /** Keeps who is signed in, so that the app says it offline too. */
@@ -149,17 +135,16 @@ export class Account {
    * and so the next start would find it.
    */
   async forget(): Promise<void> {
-    const had = this.#token !== null || this.#kept
     this.#token = null
     this.#person = null
     await this.#settings.set('person', null)
+    // One that was given was never kept; what a keychain has beside it is not this program's to look at.
+    if (this.#tokens.given && !this.#kept) return
     try {
-      await this.#tokens.erase()
-      this.#kept = false
+      await this.#erase()
     } catch (cause) {
       // A machine without a keychain has kept nothing.
-      if (!had) return
-      this.#kept = true
+      if (!this.#kept) return
       throw new AppError(
         'secret.unavailable',
         'You are signed out, but the keychain did not erase the token.',
@@ -171,21 +156,50 @@ export class Account {
     }
   }
 
-  async #post(path: string, body: unknown): Promise<{ ok: boolean; status: number; body: unknown }> {
-    if (!this.#server)
-      throw new AppError('config.invalid', 'No server is set.', {
-        hint: 'Name one: `pluto init --server URL`, or PLUTO_SERVER.',
-      })
+  /** Takes over the address. What is kept is from then on known as another server's, also after a crash. */
+  async #moveTo(address: string): Promise<boolean> {
+    if (address === this.#server) return false
+    const tokenServer = (await this.#settings.get(TOKEN_SERVER)) ?? this.#server ?? ''
+    await this.#settings.set(TOKEN_SERVER, tokenServer)
+    await this.#settings.set('server', address)
+    await this.#settings.set('person', null)
+    this.#server = address
+    return true
+  }
+
+  async #erase(): Promise<void> {
+    await this.#tokens.erase()
+    await this.#settings.set(TOKEN_SERVER, null)
+    this.#kept = false
+  }
+
+  /** A device belongs to one person of a server: with another one's token every call would be refused. */
+  async #assertOwnDevice(server: string, token: string): Promise<void> {
+    const deviceId = await this.#settings.deviceId()
+    const wire = new WireClient({ server, deviceId, token: async () => token })
     try {
-      const response = await fetch(`${this.#server}${path}`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify(body),
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+      await wire.call(identityRoutes.me, {})
+    } catch (error) {
+      // Anything else is no verdict on the device, and shows when the token is used.
+      if (toAppError(error).code !== 'auth.device_mismatch') return
+      throw new AppError('auth.device_mismatch', `This data folder is somebody else’s on ${server}.`, {
+        cause: error,
       })
-      return { ok: response.ok, status: response.status, body: await response.json().catch(() => null) }
-    } catch (cause) {
-      throw new AppError('server.unreachable', `${this.#server} does not answer.`, { cause })
     }
   }
+
+  #named(): string {
+    if (this.#server) return this.#server
+    throw new AppError('config.invalid', 'No server is set.', {
+      hint: 'Name one: `pluto init --server URL`, or PLUTO_SERVER.',
+    })
+  }
 }
+
+const addressOf = (server: string): string => server.replace(/\/+$/, '')
+
+const cannotKeep = (cause: unknown): AppError =>
+  new AppError('secret.unavailable', `The sign-in could not be kept: ${toAppError(cause).message}`, {
+    hint: 'Unlock the keychain. Where there is none, `pluto login --print-token` gives a token to set as PLUTO_TOKEN.',
+    cause,
+  })

@@ -1,5 +1,5 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
-import { identityRoutes, newId, scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
+import { scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
 import type { OutputOf } from '../contract/index.ts'
 import type { Documents } from '../documents/index.ts'
 import type { Drafts } from '../drafts/drafts.ts'
@@ -13,6 +13,7 @@ import type { VersionCache } from '../versions/version-cache.ts'
 import { readBytes, type Versions } from '../versions/versions.ts'
 import type { Account } from './account.ts'
 import type { Handlers } from './dispatch.ts'
+import { memberHandlers } from './member-handlers.ts'
 import type { Pipelines } from './pipelines.ts'
 import type { OpenWorkspace } from './workspace.ts'
 
@@ -49,11 +50,11 @@ export const createHandlers = (f: Features): Handlers => ({
     user: f.account.person,
   }),
   'app.connect': async ({ server }) => {
-    await f.account.connect(server)
+    await f.workspace.connect(server)
     return OK
   },
   'auth.start': async ({ server }) => {
-    if (server) await f.account.connect(server)
+    if (server) await f.workspace.connect(server)
     return f.account.start()
   },
   'auth.poll': async ({ device_code }) => {
@@ -72,20 +73,7 @@ export const createHandlers = (f: Features): Handlers => ({
     return OK
   },
   'workspace.create': ({ workspace_id, name }) => f.workspace.create(workspace_id, name),
-  'workspace.members': async () => {
-    const workspace_id = f.workspace.id
-    const { members } = await f.server.call(identityRoutes.listMembers, { params: { workspace_id } })
-    return { members: members.map(({ user_id, name, email, role }) => ({ user_id, name, email, role })) }
-  },
-  'workspace.invite': async ({ email, role }) => {
-    const workspace_id = f.workspace.id
-    const { url } = await f.server.call(identityRoutes.invite, {
-      params: { workspace_id },
-      body: { invitation_id: newId(), email, role },
-    })
-    if (!url) throw new AppError('invitation.not_found', 'The server gave no link for this invitation.')
-    return { url }
-  },
+  ...memberHandlers(f),
 
   'sync.state': () => f.workspace.syncState(),
   'sync.now': () => f.workspace.syncNow(),

@@ -71,7 +71,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
     const secrets = await openSecrets({ folder })
     const account = await Account.open(
       settings,
-      tokenStore(secrets, token ?? process.env.PLUTO_TOKEN, log),
+      tokenStore(secrets, token ?? (process.env.PLUTO_TOKEN || undefined), log),
       clock,
       server,
     )
@@ -80,8 +80,10 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
     const wire = (): WireClient | null => {
       if (!account.server) return null
       if (client?.address !== account.server) {
-        const options = { server: account.server, deviceId, token: async () => account.token }
-        client = { address: account.server, wire: new WireClient(options) }
+        const address = account.server
+        // A client may outlive a change of the server: it never sends another one's token.
+        const mine = async () => (account.server === address ? account.token : null)
+        client = { address, wire: new WireClient({ server: address, deviceId, token: mine }) }
       }
       return client.wire
     }
@@ -271,6 +273,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
 const TOKEN = 'session'
 
 const tokenStore = (secrets: SecretStore, given: string | undefined, log: Logger): TokenStore => ({
+  given: given !== undefined,
   // Without a keychain that answers nobody is signed in; `pluto login` says why.
   get: async () =>
     given ??
@@ -278,9 +281,7 @@ const tokenStore = (secrets: SecretStore, given: string | undefined, log: Logger
       log.warn({ err: error }, 'the keychain did not say whether somebody is signed in')
       return null
     })),
+  check: () => secrets.check(),
   set: token => secrets.set(TOKEN, token),
-  // One that was given by the environment was never kept.
-  erase: async () => {
-    if (given === undefined) await secrets.remove(TOKEN)
-  },
+  erase: () => secrets.remove(TOKEN),
 })

@@ -140,6 +140,20 @@ export class OpenWorkspace {
     return entryOf(row, this.#row)
   }
 
+  /** Another server from now on: nobody is signed in there, and what synced with the one before ends. */
+  async connect(server: string): Promise<void> {
+    const { account } = this.#p
+    const before = account.server
+    try {
+      await account.connect(server)
+    } finally {
+      if (account.server !== before) {
+        await this.#stopSync()
+        await this.#tell()
+      }
+    }
+  }
+
   /** After a sign-in: who it is, their workspaces, and those made here before, which go to the server now. */
   async signedIn(): Promise<void> {
     await this.#refresh()

@@ -8,6 +8,8 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 export interface SecretStore {
   /** The environment's value, else the keychain's; null when neither has it. Throws `secret.unavailable` for a locked keychain. */
   get(name: string): Promise<string | null>
+  /** Throws `secret.unavailable` when nothing could be kept now. */
+  check(): Promise<void>
   /** Throws `secret.unavailable` when nothing can keep it. */
   set(name: string, value: string): Promise<void>
   /** Not having it is no error. */
@@ -72,6 +74,7 @@ export const openSecrets = async ({ folder, env = process.env }: SecretOptions):
       if (value === null) await probe()
       return value
     },
+    check: probe,
     set: (name, value) => ask(chain => chain.setPassword(service, name, value)),
     remove: async name => {
       if (keychain) await ask(chain => chain.deletePassword(service, name))

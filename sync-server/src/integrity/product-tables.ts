@@ -2,9 +2,14 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import type pg from 'pg'
 
 /** What is made again by itself, or is the schema's own. */
-const LEFT_OUT = new Set(['kysely_migration', 'kysely_migration_lock', 'snapshot_pages', 'rate_limits'])
+const REMADE = ['kysely_migration', 'kysely_migration_lock', 'snapshot_pages', 'rate_limits']
 
-/** Every table of ours, each after those that it refers to. */
+/** What lets whoever reads it act as somebody. Signing in makes it anew. */
+export const SIGN_INS: readonly string[] = ['sessions', 'device_codes', 'verifications']
+
+const LEFT_OUT = new Set([...REMADE, ...SIGN_INS])
+
+/** Every table of ours that a backup holds, each after those that it refers to. */
 export async function productTables(client: pg.PoolClient): Promise<string[]> {
   const { rows: tables } = await client.query<{ name: string }>(
     `select table_name as name from information_schema.tables

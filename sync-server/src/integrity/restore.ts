@@ -6,7 +6,7 @@ import type pg from 'pg'
 import { z } from 'zod'
 import { migrate, type ServerDatabase } from '../database/index.ts'
 import { BACKUP_FORMAT, BACKUP_VERSION, type BackupManifest, logDigests } from './backup.ts'
-import { productTables } from './product-tables.ts'
+import { productTables, SIGN_INS } from './product-tables.ts'
 
 const header = z.object({
   format: z.literal(BACKUP_FORMAT),
@@ -34,6 +34,8 @@ const NAME = /^[a-z_][a-z0-9_]*$/
  *
  * Throws `request.invalid` for what is no whole backup, `database.schema` for one of a newer program, `request.id_taken` for a
  * database that is not empty.
+ *
+ * Backups of before held sessions: they are not taken over, so nobody is signed in afterwards.
  */
 export async function restore(
   database: ServerDatabase,
@@ -94,14 +96,17 @@ async function load(
     } else if (line.startsWith('{"table":')) {
       await flush()
       table = parse(z.object({ table: z.string().regex(NAME) }), line).table
-      if (!tables.includes(table)) throw broken(`it has a table ${table} that this program does not know`)
+      if (!tables.includes(table) && !SIGN_INS.includes(table))
+        throw broken(`it has a table ${table} that this program does not know`)
       rows[table] = 0
       onProgress(`table ${table}`)
     } else {
       if (table === null) throw broken('it has a row without a table')
-      batch.push(line)
-      bytes += line.length
       rows[table] = (rows[table] ?? 0) + 1
+      if (!SIGN_INS.includes(table)) {
+        batch.push(line)
+        bytes += line.length
+      }
       if (batch.length >= BATCH_ROWS || bytes >= BATCH_BYTES) await flush()
     }
     sum.update(line).update('\n')

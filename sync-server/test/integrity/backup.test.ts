@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,7 @@ let ann: Person
 let workspaceId: string
 let folder: string
 let file: string
+let codes: { device_code: string; user_code: string }
 const targets: TestDatabase[] = []
 // What some programs take for an end of line, and what JSON has to write in another way.
 const odd = 'line\u2028separator \u2029 "quoted" \\ back\nslash \r\n é 😀'
@@ -45,6 +47,10 @@ beforeAll(async () => {
     }
     expect((await test.call('POST', '/v1/pipelines', { as: ann, body })).status).toBe(201)
   }
+  codes = (await test.call('POST', '/v1/auth/device/code', { body: { client_id: 'pluto' } })).body
+  await test.sql.query(
+    `insert into verifications (id, identifier, value, expires_at) values ('v', 'ann', 'planted value', now())`,
+  )
   const made = run(['backup', file, '--json'], test.database.url)
   expect([await made.ended, made.err()]).toEqual([0, expect.stringContaining('AUTH_SECRET')])
   expect(JSON.parse(made.out())).toMatchObject({
@@ -96,6 +102,35 @@ describe('backup and restore', () => {
     // A second one into the same, no longer empty database.
     const second = run(['restore', file], test.database.url)
     expect([await second.ended, second.err()]).toEqual([8, expect.stringContaining('not empty')])
+  })
+
+  it('[BAK5] holds no session and no code of a sign-in, and none of an older backup is taken over', async () => {
+    const lines = zstdDecompressSync(readFileSync(file)).toString('utf8').split('\n')
+    const text = lines.join('\n')
+    for (const planted of [ann.token, codes.device_code, codes.user_code, 'planted value'])
+      expect(text).not.toContain(planted)
+    expect(text).toContain(ann.email)
+
+    // As it was written before: sessions behind users, counted and summed.
+    const session = { id: 's', user_id: ann.id, token: ann.token, expires_at: '2100-01-01T00:00:00+00:00' }
+    const { manifest } = JSON.parse(lines.at(-2) as string)
+    const older = [...lines.slice(0, -2), '{"table":"sessions"}', JSON.stringify(session)]
+    const rows = { ...manifest.rows, sessions: 1 }
+    const sha256 = createHash('sha256')
+      .update(`${older.join('\n')}\n`)
+      .digest('hex')
+    const old = join(folder, 'older')
+    writeFileSync(
+      old,
+      zstdCompressSync(
+        `${[...older, JSON.stringify({ manifest: { ...manifest, rows, sha256 } })].join('\n')}\n`,
+      ),
+    )
+    const target = await empty()
+    const restored = run(['restore', old], target.url)
+    expect(await restored.ended, restored.err()).toBe(0)
+    expect(await rowsOf(target.url, 'select count(*)::int as n from users')).not.toEqual([{ n: 0 }])
+    expect(await rowsOf(target.url, 'select count(*)::int as n from sessions')).toEqual([{ n: 0 }])
   })
 
   it('[BAK2] a file that is cut, changed or none restores nothing', async () => {

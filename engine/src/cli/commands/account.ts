@@ -3,6 +3,8 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import type { Command } from 'commander'
 import type { Context } from '../context.ts'
 import { answer, table } from '../output.ts'
+import { addLoginCommand } from './login.ts'
+import { addMemberCommands } from './members.ts'
 
 export const addAccountCommands = (program: Command, context: Context): void => {
   const { output } = context
@@ -29,31 +31,7 @@ export const addAccountCommands = (program: Command, context: Context): void => 
       )
     })
 
-  program
-    .command('login')
-    .description('sign in with your browser: shows a code and waits until you approve it')
-    .option('--server <url>', 'address of the server')
-    .action(async (options: { server?: string }) => {
-      const session = await context.session()
-      const started = await session.value('auth.start', options.server ? { server: options.server } : {})
-      if (output.json) output.err(JSON.stringify(started))
-      else output.err(`Open ${started.verification_url}\nand enter the code ${started.user_code}\nWaiting…`)
-      let interval = started.interval_s
-      for (;;) {
-        await new Promise(resolve => setTimeout(resolve, interval * 1000))
-        const poll = await session.value('auth.poll', { device_code: started.device_code })
-        if (poll.state === 'pending') interval = poll.interval_s
-        else if (poll.state === 'signed_in') break
-        else if (poll.state === 'denied')
-          throw new AppError('auth.forbidden', 'The sign-in was refused in the browser.')
-        else
-          throw new AppError('auth.expired', 'The code expired before it was approved.', {
-            hint: 'Run `pluto login` again.',
-          })
-      }
-      const info = await session.value('app.info', {})
-      answer(output, info.user, user => `Signed in as ${user?.email ?? 'unknown'}.`)
-    })
+  addLoginCommand(program, context)
 
   program
     .command('logout')
@@ -116,25 +94,5 @@ export const addAccountCommands = (program: Command, context: Context): void => 
       await session.value('workspace.select', { workspace_id: one.workspace_id })
       answer(output, one, w => `Using ${w.name}.`)
     })
-  workspace
-    .command('members')
-    .description('who is in it')
-    .action(async () => {
-      const session = await context.session()
-      answer(output, (await session.value('workspace.members', {})).members, all =>
-        table(
-          ['name', 'email', 'role'],
-          all.map(m => [m.name, m.email, m.role]),
-          'Nobody.',
-        ),
-      )
-    })
-  workspace
-    .command('invite <email>')
-    .description('invite somebody; prints the link to send, once')
-    .requiredOption('--role <role>', 'owner, editor or viewer', 'editor')
-    .action(async (email: string, options: { role: 'owner' | 'editor' | 'viewer' }) => {
-      const session = await context.session()
-      answer(output, await session.value('workspace.invite', { email, role: options.role }), i => i.url)
-    })
+  addMemberCommands(workspace, context)
 }
