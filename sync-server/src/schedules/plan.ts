@@ -36,7 +36,8 @@ export interface Plan {
 export const parseTiming = ({ cron, timezone }: Timing): Cron => {
   try {
     // Five fields: the server looks at schedules by the minute.
-    const parsed = new Cron(cron, { timezone, mode: '5-part', paused: true })
+    // Lists and ranges of hours and minutes name times of the day, as single ones do: each comes once on a day with a change of the clocks.
+    const parsed = new Cron(cron, { timezone, mode: '5-part', fixedTimeRule: 'no-wildcard', paused: true })
     parsed.nextRun()
     return parsed
   } catch (cause) {

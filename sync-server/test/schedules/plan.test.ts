@@ -39,27 +39,50 @@ describe('what is due', () => {
     expect(plan({ ...week, missed: 'latest', known }).due).toEqual([])
   })
 
-  it('[SCH4] a time zone’s clock change neither doubles nor drops a daily occurrence', () => {
-    const berlin = {
-      cron: '30 2 * * *',
+  it('[SCH4] a time zone’s clock change neither doubles nor drops what comes at times of the day', () => {
+    const spring = { after: at('2026-03-28T12:00:00'), now: at('2026-03-30T12:00:00') }
+    const autumn = { after: at('2026-10-24T12:00:00'), now: at('2026-10-26T12:00:00') }
+    // The clocks of Berlin go from 02:00 to 03:00, and from 03:00 back to 02:00.
+    for (const [cron, sprung, fell] of [
+      ['30 2 * * *', ['2026-03-29T01:30', '2026-03-30T00:30'], ['2026-10-25T00:30', '2026-10-26T01:30']],
+      [
+        '30 2,14 * * *',
+        ['2026-03-28T13:30', '2026-03-29T01:30', '2026-03-29T12:30', '2026-03-30T00:30'],
+        ['2026-10-24T12:30', '2026-10-25T00:30', '2026-10-25T13:30', '2026-10-26T01:30'],
+      ],
+      [
+        '15,45 2 * * *',
+        ['2026-03-29T01:15', '2026-03-29T01:45', '2026-03-30T00:15', '2026-03-30T00:45'],
+        ['2026-10-25T00:15', '2026-10-25T00:45', '2026-10-26T01:15', '2026-10-26T01:45'],
+      ],
+    ] as const) {
+      const timing = { cron, timezone: 'Europe/Berlin' }
+      for (const [season, times] of [
+        [spring, sprung],
+        [autumn, fell],
+      ] as const) {
+        const { due } = plan({ ...timing, ...season, window_s: 31 * 86_400, known: new Set(), missed: 'all' })
+        expect([cron, iso(due)]).toEqual([cron, times])
+        expect(due.map(time => isOccurrence(timing, time))).toEqual(due.map(() => true))
+      }
+    }
+  })
+
+  it('[SCH4] what comes every so often goes on doing so through a change of the clocks', () => {
+    const hourly = {
+      cron: '*/30 * * * *',
       timezone: 'Europe/Berlin',
-      window_s: 31 * 86_400,
+      window_s: 86_400,
       known: new Set<number>(),
     }
-    const spring = plan({
-      ...berlin,
-      missed: 'all',
-      after: at('2026-03-27T12:00:00'),
-      now: at('2026-03-31T12:00:00'),
-    })
-    const autumn = plan({
-      ...berlin,
-      missed: 'all',
-      after: at('2026-10-23T12:00:00'),
-      now: at('2026-10-27T12:00:00'),
-    })
-    expect(spring.due.length).toBe(4)
-    expect(autumn.due.length).toBe(4)
+    const night = { after: at('2026-10-24T23:59:00'), now: at('2026-10-25T02:00:00') }
+    expect(iso(plan({ ...hourly, ...night, missed: 'all' }).due)).toEqual([
+      '2026-10-25T00:00',
+      '2026-10-25T00:30',
+      '2026-10-25T01:00',
+      '2026-10-25T01:30',
+      '2026-10-25T02:00',
+    ])
   })
 
   it('[SCH5] a bad pattern or time zone is refused', () => {
