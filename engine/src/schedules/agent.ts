@@ -1,6 +1,6 @@
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { newId, type Occurrence, scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
-import type { Clock } from '../clock.ts'
+import { type Clock, isoTime } from '../clock.ts'
 import type { RunService } from '../runs/index.ts'
 import type { Settings } from '../state/index.ts'
 import type { WireClient } from '../sync/index.ts'
@@ -39,6 +39,8 @@ export class ScheduleAgent {
   readonly #stop = new AbortController()
   readonly #stopped = Promise.withResolvers<void>()
   readonly #going = new Set<Promise<void>>()
+  /** Runs of the claims that somebody sees through here. One that broke off is held no more: another agent may take it. */
+  readonly #carried = new Set<string>()
   #wake = new AbortController()
   #loop: Promise<void> | null = null
   #due: readonly Occurrence[] = []
@@ -55,7 +57,8 @@ export class ScheduleAgent {
   }
 
   static async open(parts: ScheduleAgentParts): Promise<ScheduleAgent> {
-    return new ScheduleAgent(parts, await Claims.open(parts.settings))
+    const broken = (error: AppError) => parts.log.error({ err: error }, 'what was held cannot be read')
+    return new ScheduleAgent(parts, await Claims.open(parts.settings, broken))
   }
 
   /** Begins, with what an earlier start of the program left. */
@@ -105,6 +108,7 @@ export class ScheduleAgent {
     const client = this.#p.client()
     if (!client) return
     for (const claim of this.#claims.list()) await this.#hold(client, claim)
+    await this.#takeUp()
     const query = { agent_id: this.#p.deviceId }
     const answer = await client.callIfChanged(scheduleRoutes.due, { query }, this.#etag, this.#options)
     if (answer) {
@@ -122,6 +126,8 @@ export class ScheduleAgent {
     const { schedule_id, due_at } = occurrence
     this.#due = this.#due.filter(one => one !== occurrence)
     this.#etag = null
+    // Without a place for the claim the lease would only keep others from it.
+    await this.#claims.check(isoTime(this.#p.clock.now()))
     try {
       const { fencing_token } = await this.#lease(client, occurrence)
       const claim: Claim = { ...occurrence, fencing_token, run_id: newId(), state: 'claimed', outcome: null }
@@ -134,9 +140,17 @@ export class ScheduleAgent {
     }
   }
 
+  /** What broke off goes on from what is stored, as after a restart, once something can be stored again. */
+  async #takeUp(): Promise<void> {
+    const left = this.#claims.list().filter(({ run_id }) => !this.#carried.has(run_id))
+    if (left.length === 0) return
+    await this.#claims.check(isoTime(this.#p.clock.now()))
+    for (const claim of left) this.#carry(claim)
+  }
+
   /** Keeps the lease of what is held. */
   async #hold(client: WireClient, claim: Claim): Promise<void> {
-    if (claim.outcome) return
+    if (claim.outcome || !this.#carried.has(claim.run_id)) return
     try {
       const { fencing_token } = await this.#lease(client, claim)
       if (fencing_token !== claim.fencing_token) {
@@ -164,14 +178,16 @@ export class ScheduleAgent {
 
   /** Sees a claim through to its end, beside the others. */
   #carry(claim: Claim): void {
+    this.#carried.add(claim.run_id)
     const going = this.#seeThrough(claim)
       .catch((error: unknown) => {
         if (!this.#stop.signal.aborted) this.#p.log.error({ err: error }, 'a scheduled run broke off')
       })
       .finally(() => {
         this.#going.delete(going)
+        this.#carried.delete(claim.run_id)
         // The schedule is free for its next occurrence.
-        this.wake()
+        if (this.#claims.current(claim) === null) this.wake()
       })
     this.#going.add(going)
   }
@@ -210,6 +226,8 @@ export class ScheduleAgent {
         const { run_id, pipeline_id, version, schedule_id, due_at, fencing_token } = claim
         const input = { run_id, pipeline_id, version, params: {}, select: null, full: false }
         await runs.start(input, { schedule_id, due_at, fencing_token })
+        // It was lost while the run was being made ready, when there was nothing to cancel yet.
+        if (this.#claims.current(claim) === null) await runs.cancel(run_id)
         return
       }
       case 'follow':
@@ -252,9 +270,12 @@ export class ScheduleAgent {
   async #lose(claim: Claim, code: string): Promise<void> {
     const { schedule_id, due_at, run_id } = claim
     this.#p.log.warn({ schedule_id, due_at, run_id, code }, 'a scheduled run was lost')
-    await this.#claims.remove(claim)
-    const run = await this.#p.runs.here(run_id)
-    if (run?.state === 'pending' || run?.state === 'running') await this.#p.runs.cancel(run_id)
+    try {
+      await this.#claims.remove(claim)
+    } finally {
+      const run = await this.#p.runs.here(run_id)
+      if (run?.state === 'pending' || run?.state === 'running') await this.#p.runs.cancel(run_id)
+    }
   }
 
   /** What can be said of a run that cannot begin is said; when it is the server that refuses to hear it, nothing can. */

@@ -1,3 +1,4 @@
+import { newId } from '@pluto-duck/crdt-model/protocol'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { Agency, type AgentMachine, type Published, until } from './agents.ts'
 
@@ -183,6 +184,79 @@ it('[SCHED5] an occurrence whose lease ran out while the machine was away is run
   })
   expect(runs.map(run => run.id).sort()).toEqual(completed.map(one => one.run_id).sort())
   expect(runs.find(run => run.id === taken?.run_id)).toMatchObject({ device_id: second.deviceId })
+}, 120_000)
+
+it('[SCHED5] what is lost while its run is made ready is cancelled as soon as it began', async () => {
+  const published = await agency.pipeline(LONG)
+  const machine = await machineOf(published)
+  const schedule = await agency.schedule(published.pipelineId)
+  const ready = Promise.withResolvers<void>()
+  machine.ready = ready.promise
+  machine.agent.start()
+  agency.pass(60)
+  const { run_id } = await until(async () => {
+    const [one] = await agency.occurrences(schedule)
+    return one?.state === 'started' && one.run_id !== null && { run_id: one.run_id }
+  })
+  // Somebody else holds it: what this machine says of it counts for nothing.
+  await agency.sql.query('update occurrences set agent_id = $2 where schedule_id = $1', [schedule, newId()])
+  await agency.update(schedule, { enabled: false })
+  await until(async () => machine.warned > 0)
+  ready.resolve()
+  const run = await until(async () => {
+    const here = await machine.runs.here(run_id)
+    return here?.state === 'cancelled' && here
+  })
+  expect(run.run_id).toBe(run_id)
+  expect(machine.cancelled).toEqual([run_id])
+}, 120_000)
+
+it('[SCHED9] a machine whose disk is full claims nothing, and another one runs it', async () => {
+  const published = await agency.pipeline(COUNT)
+  const [broken, healthy] = [await machineOf(published), await machineOf(published)]
+  const schedule = await agency.schedule(published.pipelineId)
+  broken.full = true
+  broken.agent.start()
+  agency.pass(60)
+  await until(async () => broken.asked.filter(path => path === '/v1/schedules').length > 3)
+  expect(broken.asked.filter(path => path.endsWith('/claim'))).toEqual([])
+  healthy.agent.start()
+  expect(await ended(schedule)).toMatchObject([{ state: 'completed', agent_id: healthy.deviceId }])
+
+  // With room again it takes its part.
+  await healthy.agent.close()
+  broken.full = false
+  agency.pass(60)
+  expect((await ended(schedule, 2))[1]).toMatchObject({ state: 'completed', agent_id: broken.deviceId })
+  await agency.update(schedule, { enabled: false })
+}, 120_000)
+
+it('[SCHED9] a disk that fills up after the claim keeps no lease', async () => {
+  for (const moment of ['/claim', '/ack']) {
+    const published = await agency.pipeline(COUNT)
+    const machine = await machineOf(published)
+    const schedule = await agency.schedule(published.pipelineId)
+    machine.before = path => {
+      if (path.endsWith(moment)) machine.full = true
+    }
+    machine.agent.start()
+    agency.pass(60)
+    const looks = () => machine.asked.filter(path => path === '/v1/schedules').length
+    const claims = () => machine.asked.filter(path => path.endsWith('/claim')).length
+    await until(async () => machine.full)
+    await until(async () => machine.failed > 0)
+    const [before, asked] = [looks(), claims()]
+    machine.agent.wake()
+    await until(async () => looks() > before || machine.failed > 2)
+    expect([moment, claims()]).toEqual([moment, asked])
+    machine.before = () => undefined
+    machine.full = false
+    agency.pass(130)
+    machine.agent.wake()
+    await until(async () => (await agency.occurrences(schedule)).some(one => one.state === 'completed'))
+    await agency.update(schedule, { enabled: false })
+    await machine.agent.close()
+  }
 }, 120_000)
 
 it('[SCHED6] offline nothing is claimed; a run that ended meanwhile is told when the server is back', async () => {

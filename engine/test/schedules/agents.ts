@@ -15,7 +15,7 @@ import pg from 'pg'
 import { systemClock } from '../../src/clock.ts'
 import { TopicBus } from '../../src/host/bus.ts'
 import { RunService } from '../../src/runs/index.ts'
-import { ScheduleAgent } from '../../src/schedules/index.ts'
+import { ScheduleAgent, type ScheduleAgentParts } from '../../src/schedules/index.ts'
 import { Settings, State } from '../../src/state/index.ts'
 import { WireClient } from '../../src/sync/index.ts'
 import { Colleagues, type Person } from '../runs/colleagues.ts'
@@ -158,6 +158,14 @@ export class AgentMachine {
   readonly asked: string[] = []
   /** Called before each request of the agent's is sent. */
   before: (path: string) => void = () => undefined
+  /** Its disk takes nothing more that the agent wants to keep. */
+  full = false
+  /** A run begins when this resolves. */
+  ready: Promise<void> = Promise.resolve()
+  readonly cancelled: string[] = []
+  /** What its agent said went wrong: that something was lost, or could not be done. */
+  warned = 0
+  failed = 0
   runs!: RunService
   agent!: ScheduleAgent
   readonly #agency: Agency
@@ -212,14 +220,39 @@ export class AgentMachine {
     await this.runs.resume()
     this.agent = await ScheduleAgent.open({
       deviceId: this.deviceId,
-      settings: new Settings(this.#state),
+      settings: this.#settings(),
       clock: HASTY,
-      log: SILENT,
+      log: { info: () => undefined, warn: () => this.warned++, error: () => this.failed++ },
       client: () => wire,
       workspaceId: () => workspaceId,
       knows: pipelineId => pipelineId === this.#published.pipelineId,
-      runs: this.runs,
+      runs: this.#runsThatWait(),
     })
+  }
+
+  #settings(): Settings {
+    const settings = new Settings(this.#state)
+    const set = settings.set.bind(settings)
+    settings.set = (key, value) =>
+      this.full ? Promise.reject(new Error('No space left on device')) : set(key, value)
+    return settings
+  }
+
+  #runsThatWait(): ScheduleAgentParts['runs'] {
+    const { runs } = this
+    return {
+      obstacle: (pipelineId, version) => runs.obstacle(pipelineId, version),
+      here: runId => runs.here(runId),
+      ended: runId => runs.ended(runId),
+      start: async (input, occurrence) => {
+        await this.ready
+        return await runs.start(input, occurrence)
+      },
+      cancel: runId => {
+        this.cancelled.push(runId)
+        return runs.cancel(runId)
+      },
+    }
   }
 
   async file(name: string, text: string): Promise<void> {
