@@ -103,7 +103,8 @@ export class Deliveries {
 
   /** Reads what earlier starts of the program left to be sent. Call it once, before `online`. */
   async load(): Promise<void> {
-    for (const sent of await this.#table.list({ limit: 100_000 }))
+    const broken = (error: AppError) => this.#parts.broken(String(error.details?.key), error)
+    for (const sent of await this.#table.list({ limit: 100_000 }, broken))
       if (sent.state === 'active') this.#open.add(sent.run_id)
   }
 

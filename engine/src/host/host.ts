@@ -114,6 +114,8 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       state,
       clock,
       onError: error => log.warn({ code: error.code }, 'the state of a publish could not be stored'),
+      onUnreadable: (pipelineId, error) =>
+        log.error({ pipeline_id: pipelineId, err: error }, 'a publish cannot be read'),
       send: async request => {
         const connected = wire()
         if (!connected) throw new AppError('server.unreachable', 'No server is set.')

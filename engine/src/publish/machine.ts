@@ -69,7 +69,7 @@ export type PublishReply =
   | { readonly kind: 'unknown_heads'; readonly error: z.infer<typeof errorBody> }
   | { readonly kind: 'invalid'; readonly error: z.infer<typeof errorBody> }
   | { readonly kind: 'refused'; readonly error: z.infer<typeof errorBody> }
-  /** No reply, or one that says nothing about the request (5xx, 429, signed out): it may be there, or not. */
+  /** No reply, or one that becomes another one later (5xx, 429, signed out): it may be there, or not. */
   | { readonly kind: 'lost' }
 
 export type PublishEvent =

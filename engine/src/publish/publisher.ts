@@ -1,12 +1,13 @@
-import { type AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
+import { type AppError, type ErrorBody, type ErrorCode, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type VersionSummary, versionSummary } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
-import type { State } from '../state/index.ts'
+import { type State, unreadable } from '../state/index.ts'
 import {
   IDLE,
   type PublishEffect,
   type PublishEvent,
+  type PublishNeed,
   type PublishReply,
   type PublishRequest,
   type PublishState,
@@ -27,6 +28,8 @@ export interface PublisherParts {
   readonly onChange: (pipelineId: string, state: PublishState) => void
   /** What follows from a reply could not be stored; it is asked again. */
   readonly onError: (error: AppError) => void
+  /** What was stored of a publish cannot be read: it is not sent, and waits for a person to ask again. */
+  readonly onUnreadable: (pipelineId: string, error: AppError) => void
 }
 
 /** How long `publish` waits for the outcome before it answers that it is queued. */
@@ -40,6 +43,8 @@ const STEP_MS = 500
 export class Publisher {
   readonly #parts: PublisherParts
   readonly #states = new Map<string, { workspaceId: string; state: PublishState }>()
+  /** Workspaces by pipelines whose publish cannot be read. Its record stays until somebody asks anew. */
+  readonly #unreadable = new Map<string, string>()
   readonly #queue = new Map<string, Promise<void>>()
   readonly #waiters = new Set<() => void>()
 
@@ -52,10 +57,15 @@ export class Publisher {
     const rows = await parts.state.read.all<{ pipeline_id: string; workspace_id: string; state: string }>(
       'select * from publishes',
     )
-    for (const row of rows) {
-      const state = publishState.parse(JSON.parse(row.state))
-      publisher.#states.set(row.pipeline_id, { workspaceId: row.workspace_id, state })
-      await publisher.#event(row.pipeline_id, row.workspace_id, { kind: 'restarted' })
+    for (const { pipeline_id, workspace_id, state: text } of rows) {
+      const state = readState(text)
+      if (state instanceof Error) {
+        publisher.#unreadable.set(pipeline_id, workspace_id)
+        parts.onUnreadable(pipeline_id, unreadable('publishes', pipeline_id, state))
+        continue
+      }
+      publisher.#states.set(pipeline_id, { workspaceId: workspace_id, state })
+      await publisher.#event(pipeline_id, workspace_id, { kind: 'restarted' })
     }
     return publisher
   }
@@ -106,11 +116,11 @@ export class Publisher {
 
   /** Publishes that wait for a person. */
   needs(workspaceId: string): { pipelineId: string; reason: string }[] {
-    return [...this.#states].flatMap(([pipelineId, { workspaceId: of, state }]) =>
-      of === workspaceId && state.state === 'needs_you'
-        ? [{ pipelineId, reason: WORDS[state.need.kind] }]
-        : [],
+    const waiting = [...this.#states].flatMap(([pipelineId, { workspaceId: of, state }]) =>
+      of === workspaceId && state.state === 'needs_you' ? [{ pipelineId, reason: reasonOf(state.need) }] : [],
     )
+    const lost = [...this.#unreadable].filter(([, of]) => of === workspaceId)
+    return [...waiting, ...lost.map(([pipelineId]) => ({ pipelineId, reason: UNREADABLE }))]
   }
 
   /** A person has seen what a publish waited for, or puts it aside. */
@@ -133,6 +143,7 @@ export class Publisher {
           ),
         )
         this.#states.set(pipelineId, { workspaceId, state })
+        this.#unreadable.delete(pipelineId)
         for (const wake of [...this.#waiters]) wake()
         this.#parts.onChange(pipelineId, state)
       }
@@ -181,18 +192,33 @@ export class Publisher {
   }
 }
 
+const readState = (text: string): PublishState | Error => {
+  try {
+    return publishState.parse(JSON.parse(text))
+  } catch (cause) {
+    return cause instanceof Error ? cause : new Error(String(cause))
+  }
+}
+
 const WORDS = {
   marks: 'two people edited the same place',
   moved: 'somebody published meanwhile',
   invalid: 'the server found it invalid',
   refused: 'the server refused it',
 } as const
+const UNREADABLE = 'what was asked cannot be read any more; publish again'
+
+const reasonOf = (need: PublishNeed): string =>
+  'error' in need ? `${WORDS[need.kind]}: ${need.error.message}` : WORDS[need.kind]
 
 const movedDetails = z.object({ current: versionSummary })
 const marksDetails = z.object({ marks: z.array(z.object({ id: z.string() })) })
 
-/** What an error says about a request: settled, or nothing. */
-const replyOf = (error: AppError): PublishReply => {
+/** Answers that become another one once somebody signs in. */
+const AFTER_SIGN_IN = new Set<ErrorCode>(['auth.required', 'auth.expired'])
+
+/** What an error says about a request: settled, or nothing. What the same request can never get past is said, not tried for ever. */
+export const replyOf = (error: AppError): PublishReply => {
   const body: ErrorBody = error.toBody()
   switch (error.code) {
     case 'version.parent_moved':
@@ -210,10 +236,9 @@ const replyOf = (error: AppError): PublishReply => {
     case 'document.too_new':
     case 'request.invalid':
       return { kind: 'invalid', error: body }
-    case 'auth.forbidden':
-    case 'workspace.not_found':
-      return { kind: 'refused', error: body }
     default:
-      return { kind: 'lost' }
+      return error.info.retry === 'later' || AFTER_SIGN_IN.has(error.code)
+        ? { kind: 'lost' }
+        : { kind: 'refused', error: body }
   }
 }

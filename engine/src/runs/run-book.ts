@@ -33,7 +33,7 @@ export class RunBook {
     return this.#active.get(runId)?.record ?? (await this.#table.get(runId))
   }
 
-  /** Newest first. */
+  /** Newest first. Throws `state.corrupt`, which names the run that cannot be read. */
   list(filter: {
     readonly parent?: string
     readonly since?: string
@@ -42,13 +42,19 @@ export class RunBook {
     return this.#table.list(filter)
   }
 
+  /** The newest that can be read; the others are logged. */
+  readable(limit: number): Promise<RunRecord[]> {
+    return this.#table.list({ limit }, error => this.#broken(error))
+  }
+
   /** Durable when it resolves. */
   save(record: RunRecord): Promise<void> {
     return this.#table.put(record.run_id, { parent: record.pipeline_id, at: record.created_at }, record)
   }
 
   async lastRuns(): Promise<Map<string, PipelineEntry['last_run']>> {
-    const newest = await this.#table.newest()
+    // One run that cannot be read hides no pipeline.
+    const newest = await this.#table.newest(error => this.#broken(error))
     return new Map(
       [...newest].map(([pipelineId, { run_id, state, finished_at }]) => [
         pipelineId,
@@ -96,5 +102,9 @@ export class RunBook {
     } catch (error) {
       this.#parts.log.error({ run_id: runId, err: error }, 'a run could not be shown')
     }
+  }
+
+  #broken(error: AppError): void {
+    this.#parts.log.error({ err: error }, 'a run cannot be read')
   }
 }

@@ -149,7 +149,7 @@ export class RunService {
 
   /** Runs that a crash left unended become failed, and what the server was not told yet is told. Call it once, at start-up. */
   async resume(): Promise<void> {
-    await this.#conductor.endBroken(await this.#book.list({ limit: LOOKED_BACK }))
+    await this.#conductor.endBroken(await this.#book.readable(LOOKED_BACK))
     await this.#deliveries.load()
     this.#deliveries.online()
     this.#oldResults.watch()

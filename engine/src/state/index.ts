@@ -1,6 +1,6 @@
 export { dataFolder, makeDataFolder } from './folder.ts'
 export { type HostInfo, readHostFile } from './host-file.ts'
-export { JsonTable, type JsonTableName } from './json-table.ts'
+export { JsonTable, type JsonTableName, unreadable } from './json-table.ts'
 export { Settings, type WorkspaceRow, Workspaces } from './settings.ts'
 export { type OpenDatabase, State } from './state.ts'
 export type { Appender, Cell, Connection, Database, Prepared, Row, Statements } from './transaction.ts'

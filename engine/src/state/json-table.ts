@@ -1,9 +1,16 @@
-import { AppError } from '@pluto-duck/crdt-model/errors'
+import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import type { z } from 'zod'
 import type { State } from './state.ts'
 import type { Statements } from './transaction.ts'
 
 export type JsonTableName = 'runs' | 'grants' | 'ledger' | 'versions' | 'uploads' | 'overviews'
+
+/** What is said of a record of the local state that this program cannot read. */
+export const unreadable = (table: string, key: string, cause: unknown): AppError =>
+  new AppError('state.corrupt', `Record ${key} of ${table} in state.duckdb cannot be read.`, {
+    details: { table, key },
+    cause,
+  })
 
 /**
  * Records of one feature, each a JSON value by key, listed by parent (a pipeline, a run, a workspace) and time. Parsed when
@@ -76,18 +83,22 @@ export class JsonTable<S extends z.ZodType> {
     return new Map(rows.map(row => [row.key, this.#parse(row.key, row.body)]))
   }
 
-  /** The newest value of each parent. */
-  async newest(): Promise<Map<string, z.output<S>>> {
+  /** The newest value of each parent. A parent whose newest cannot be read is left out when `broken` is there to hear of it. */
+  async newest(broken?: (error: AppError) => void): Promise<Map<string, z.output<S>>> {
     const rows = await this.#state.read.all<{ key: string; parent: string; body: string }>(
       `select key, parent, body from ${this.#table}
        qualify row_number() over (partition by parent order by created_at desc, key desc) = 1`,
     )
-    return new Map(rows.map(row => [row.parent, this.#parse(row.key, row.body)]))
+    return new Map(this.#parseAll(rows, broken).map(([row, value]) => [row.parent, value]))
   }
 
-  /** Newest first; `limit` defaults to 1,000, `since` (inclusive, ISO 8601) to everything. */
+  /**
+   * Newest first; `limit` defaults to 1,000, `since` (inclusive, ISO 8601) to everything. What cannot be read is left out when `broken` is
+   * there to hear of it.
+   */
   async list(
     filter: { readonly parent?: string; readonly since?: string; readonly limit?: number } = {},
+    broken?: (error: AppError) => void,
   ): Promise<z.output<S>[]> {
     const rows = await this.#state.read.all<{ key: string; body: string }>(
       `select key, body from ${this.#table} where ($1 is null or parent = $1) and ($2 is null or created_at >= $2)
@@ -96,7 +107,7 @@ export class JsonTable<S extends z.ZodType> {
       filter.since ?? null,
       filter.limit ?? 1_000,
     )
-    return rows.map(row => this.#parse(row.key, row.body))
+    return this.#parseAll(rows, broken).map(([, value]) => value)
   }
 
   /** A part of each value of a parent (`$.summary`), newest first: the rest is neither read out of the database nor parsed. */
@@ -109,6 +120,21 @@ export class JsonTable<S extends z.ZodType> {
     return rows.map(row => this.#parse(row.key, row.part ?? '', schema))
   }
 
+  #parseAll<R extends { readonly key: string; readonly body: string }>(
+    rows: readonly R[],
+    broken: ((error: AppError) => void) | undefined,
+  ): (readonly [R, z.output<S>])[] {
+    return rows.flatMap(row => {
+      try {
+        return [[row, this.#parse(row.key, row.body)] as const]
+      } catch (error) {
+        if (!broken) throw error
+        broken(toAppError(error))
+        return []
+      }
+    })
+  }
+
   /** Throws `state.corrupt`, which names the record, for one that this program cannot read. */
   #parse(key: string, body: string): z.output<S>
   #parse<P extends z.ZodType>(key: string, body: string, schema: P): z.output<P>
@@ -116,10 +142,7 @@ export class JsonTable<S extends z.ZodType> {
     try {
       return schema.parse(JSON.parse(body))
     } catch (cause) {
-      throw new AppError('state.corrupt', `Record ${key} of ${this.#table} in state.duckdb cannot be read.`, {
-        details: { table: this.#table, key },
-        cause,
-      })
+      throw unreadable(this.#table, key, cause)
     }
   }
 

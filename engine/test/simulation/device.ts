@@ -172,6 +172,8 @@ export class SimDevice {
       state,
       clock: this.clock,
       onError: error => this.say(`a publish was not stored: ${error.message}`),
+      onUnreadable: (pipelineId, error) =>
+        trace.problem(`${this.name}: publish of ${pipelineId}: ${error.message}`),
       send: async ({ content_hash: _, ...body }) => {
         const answer = await client.call(versionRoutes.publish, { body })
         return { version: answer.value, created: answer.created }

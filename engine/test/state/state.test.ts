@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { AppError } from '@pluto-duck/crdt-model/errors'
 import { afterEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { dataFolder, JsonTable, readHostFile, Settings, State, Workspaces } from '../../src/state/index.ts'
@@ -119,6 +120,14 @@ describe('state', () => {
       await expect(table.parts('p', '$.n', z.number())).rejects.toMatchObject(named)
       await expect(table.entries()).rejects.toMatchObject(named)
     }
+    // Whoever hears of it is given the others.
+    await table.put('b', { parent: 'p', at: '2025-01-01T00:00:00.000Z' }, { n: 2 })
+    await table.put('c', { parent: 'q', at: '2025-01-01T00:00:00.000Z' }, { n: 3 })
+    const broken: unknown[] = []
+    const hear = (error: AppError) => broken.push(error.details?.key)
+    expect(await table.list({}, hear)).toEqual([{ n: 3 }, { n: 2 }])
+    expect(await table.newest(hear)).toEqual(new Map([['q', { n: 3 }]]))
+    expect(broken).toEqual(['a', 'a'])
     await state.close()
   })
 
