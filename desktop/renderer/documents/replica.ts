@@ -61,7 +61,7 @@ async function openIn<D extends object>(
 /**
  * The UI's own replica of a document. A local change is visible at once and handed to the host in order; remote ones arrive
  * coalesced. When the host was away the replica opens the document again and keeps what the host had not stored yet; when that
- * fails, `openError` says why until it succeeds.
+ * fails, `openError` says why until it succeeds. Closing it gives up what is not stored: `Replicas` closes none before that.
  */
 export class Replica<D extends object> {
   readonly id: string
@@ -72,6 +72,10 @@ export class Replica<D extends object> {
   openError: ErrorBody | null = null
   private readonly bridge: Bridge
   private unsent: Uint8Array[] = []
+  /** Those of `unsent` that were handed over at least once: the host may have them. */
+  private readonly tried = new Set<Uint8Array>()
+  /** What builds on something that the host took back: it goes into the local draft that holds that, and is not shown any more. */
+  private strays: Uint8Array[] = []
   private sending: Promise<void> | null = null
   private arrived: Uint8Array[] = []
   private timer: ReturnType<typeof setTimeout> | null = null
@@ -80,8 +84,10 @@ export class Replica<D extends object> {
   private readonly openListeners = new Set<(error: ErrorBody | null) => void>()
   /** How often it was opened again: only the last answer counts. */
   private reopened = 0
-  /** The host gave up what it had not stored, and so does the next opening. */
-  private reset = false
+  /** What the host may have had when it made a local draft of what cannot stay: the next opening does not bring it back. */
+  private readonly withdrawn = new Set<Uint8Array>()
+  /** Own changes that the host stored since it was asked to open the document: its answer may be older. Null while it is not asked. */
+  private storedMeanwhile: Uint8Array[] | null = null
   private retry: ReturnType<typeof setTimeout> | null = null
   private readonly stops: (() => void)[] = []
   private wasConnected = true
@@ -98,8 +104,9 @@ export class Replica<D extends object> {
       }),
       bridge.on('document.reset', event => {
         if (event.document_id !== id) return
-        // What came before belongs to what was given up.
-        this.reset = true
+        // Without a draft nothing was given up: the host has more than its changes say, or other ones.
+        if (event.draft_id !== null) for (const change of this.tried) this.withdrawn.add(change)
+        // What came before is in what is opened now, or was taken back.
         this.arrived = []
         void this.openAgain()
       }),
@@ -178,6 +185,11 @@ export class Replica<D extends object> {
     while (this.sending) await this.sending
   }
 
+  /** How many changes the host has not stored yet. */
+  get waiting(): number {
+    return this.strays.length + this.unsent.length
+  }
+
   close(): void {
     this.closed = true
     for (const stop of this.stops) stop()
@@ -195,7 +207,8 @@ export class Replica<D extends object> {
   }
 
   private applyArrived(): void {
-    if (this.closed || this.arrived.length === 0) return
+    // While the document is being opened they wait: what is applied now would be gone with what is shown now.
+    if (this.closed || this.storedMeanwhile || this.arrived.length === 0) return
     const changes = this.arrived
     this.arrived = []
     const before = Automerge.getHeads(this.doc)
@@ -211,27 +224,36 @@ export class Replica<D extends object> {
   }
 
   /**
-   * Takes the document as the host has it. What the host had not stored yet is applied on top and sent; after a reset it is given up, as
-   * the host did. A failure that can pass by itself is tried again; any other one is when the host says something new of the document.
+   * Takes the document as the host has it. What the host had not stored yet is applied on top and sent, except what it was given before it
+   * made a local draft. A failure that can pass by itself is tried again; any other one is when the host says something new of the
+   * document.
    */
   async openAgain(): Promise<void> {
     const mine = ++this.reopened
     if (this.retry) clearTimeout(this.retry)
     this.retry = null
+    this.storedMeanwhile = []
     const opened = await openIn<D>(this.bridge, this.id)
     if (this.closed || mine !== this.reopened) {
       if (opened.ok) Automerge.free(opened.value.doc)
       return
     }
+    const stored = this.storedMeanwhile
+    this.storedMeanwhile = null
     if (!opened.ok) {
       if (passes(opened.error)) this.retry = setTimeout(() => void this.openAgain(), RETRY_MS)
       this.setOpenError(opened.error)
+      this.applyArrived()
       return
     }
-    if (this.reset) this.unsent = []
-    this.reset = false
     let { doc } = opened.value
-    if (this.unsent.length > 0) doc = Automerge.applyChanges(doc, this.unsent)[0]
+    const unsent = new Set(this.unsent)
+    const { fits, strays } = sorted(doc, [...stored, ...unsent])
+    const shown = fits.filter(change => !this.withdrawn.has(change))
+    this.unsent = shown.filter(change => unsent.has(change))
+    this.strays.push(...strays.filter(change => unsent.has(change)))
+    this.withdrawn.clear()
+    if (shown.length > 0) doc = Automerge.applyChanges(doc, shown)[0]
     const old = this.doc
     this.doc = doc
     this.readOnlyReason = opened.value.readOnlyReason
@@ -240,7 +262,7 @@ export class Replica<D extends object> {
     Automerge.free(old)
     // What came while the host answered may be newer than its answer.
     this.applyArrived()
-    if (this.unsent.length > 0) this.send()
+    if (this.waiting > 0) this.send()
     else this.setAppendState({ state: 'stored' })
   }
 
@@ -253,23 +275,36 @@ export class Replica<D extends object> {
   private async sendAll(): Promise<void> {
     // Let the keystrokes of this turn gather into one call.
     await Promise.resolve()
-    while (this.unsent.length > 0) {
-      const batch = this.unsent.slice(0, BATCH)
-      this.setAppendState({ state: 'storing', waiting: this.unsent.length })
+    while (this.waiting > 0) {
+      const strays = this.strays.length > 0
+      const batch = (strays ? this.strays : this.unsent).slice(0, BATCH)
+      for (const change of batch) this.tried.add(change)
+      this.setAppendState({ state: 'storing', waiting: this.waiting })
       const reply = await this.bridge.call('document.append', {
         document_id: this.id,
         changes: batch.map(toBase64),
       })
+      const away = !reply.ok && AWAY.has(reply.error.code)
+      // A stray that the host has no draft for cannot be stored, and must not hold up what comes after it: it is said, once.
+      if (reply.ok || (strays && !away)) this.settle(batch)
       if (reply.ok) {
-        this.unsent = this.unsent.filter(change => !batch.includes(change))
+        this.storedMeanwhile?.push(...batch)
+        if (strays) void this.openAgain()
         continue
       }
-      this.setAppendState({ state: 'failed', waiting: this.unsent.length, error: reply.error })
-      if (!AWAY.has(reply.error.code)) return
-      await new Promise(resolve => setTimeout(resolve, RETRY_MS))
+      this.setAppendState({ state: 'failed', waiting: this.waiting, error: reply.error })
+      if (!away && !strays) return
+      if (away) await new Promise(resolve => setTimeout(resolve, RETRY_MS))
       if (this.closed) return
     }
     this.setAppendState({ state: 'stored' })
+  }
+
+  private settle(batch: readonly Uint8Array[]): void {
+    const settled = new Set(batch)
+    this.strays = this.strays.filter(change => !settled.has(change))
+    this.unsent = this.unsent.filter(change => !settled.has(change))
+    for (const change of batch) this.tried.delete(change)
   }
 
   private setAppendState(state: AppendState): void {
@@ -286,4 +321,21 @@ export class Replica<D extends object> {
   private tell(change: ReplicaChange): void {
     for (const listener of this.listeners) listener(change)
   }
+}
+
+/** Changes that build on nothing but the document and each other, and those that do not. */
+function sorted(
+  doc: Automerge.Doc<unknown>,
+  changes: readonly Uint8Array[],
+): { readonly fits: Uint8Array[]; readonly strays: Uint8Array[] } {
+  const fits: Uint8Array[] = []
+  const strays: Uint8Array[] = []
+  const known = new Set<string>()
+  for (const change of changes) {
+    const { hash, deps } = Automerge.decodeChange(change)
+    const fitting = deps.every(dep => known.has(dep) || Automerge.hasHeads(doc, [dep]))
+    if (fitting) known.add(hash)
+    ;(fitting ? fits : strays).push(change)
+  }
+  return { fits, strays }
 }

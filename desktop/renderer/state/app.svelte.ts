@@ -9,6 +9,7 @@ import type {
 } from '@pluto-duck/engine/contract'
 import { getContext, setContext } from 'svelte'
 import { v7 } from 'uuid'
+import { Replicas } from '../documents/replicas.ts'
 import { t } from '../words/index.ts'
 import { tellError } from './notify.ts'
 import { OpenPipeline } from './open-pipeline.svelte.ts'
@@ -45,12 +46,21 @@ export class App {
   syncError = $state.raw<ErrorBody | null>(null)
   private workspacesError: ErrorBody | null = null
   open = $state.raw<OpenPipeline | null>(null)
+  readonly replicas: Replicas
+  /** Changes of all documents that the host has not stored yet. */
+  unstored = $state(0)
   panel = $state<Panel>(null)
   private readonly stops: (() => void)[] = []
   private listing: ReturnType<typeof setTimeout> | null = null
 
   constructor(bridge: Bridge) {
     this.bridge = bridge
+    this.replicas = new Replicas(bridge, {
+      waiting: count => {
+        this.unstored = count
+      },
+      refused: error => tellError(error, t.edit.notStored),
+    })
     this.stops.push(
       bridge.on('sync.state', state => {
         const before = this.sync
@@ -200,6 +210,7 @@ export class App {
   close(): void {
     for (const stop of this.stops) stop()
     this.open?.close()
+    this.replicas.close()
     this.router.close()
   }
 }

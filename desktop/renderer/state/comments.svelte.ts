@@ -13,7 +13,7 @@ import {
   resolveThread,
 } from '@pluto-duck/crdt-model'
 import { type ErrorBody, toAppError } from '@pluto-duck/crdt-model/errors'
-import { AWAY, Replica } from '../documents/replica.ts'
+import { AWAY, type Replica } from '../documents/replica.ts'
 import type { CommentMark } from '../editor/comment-marks.ts'
 import { t } from '../words/index.ts'
 import { tellError } from './notify.ts'
@@ -51,6 +51,7 @@ export class CommentsState {
   private readonly open: OpenPipeline
   private replica: Replica<CommentsDoc> | null = null
   private starting: Promise<void> | null = null
+  private readonly stops: (() => void)[] = []
   private closed = false
 
   constructor(open: OpenPipeline) {
@@ -140,7 +141,8 @@ export class CommentsState {
 
   close(): void {
     this.closed = true
-    this.replica?.close()
+    if (this.replica) this.open.app.replicas.leave(this.replica)
+    for (const stop of this.stops) stop()
   }
 
   private edit(message: string, change: (d: CommentsDoc) => void): boolean {
@@ -157,7 +159,7 @@ export class CommentsState {
   private async load(): Promise<void> {
     const { app } = this.open
     const found = await app.call('pipeline.comments', { kind: 'pipeline', id: this.open.id })
-    const opened = found.ok ? await Replica.open<CommentsDoc>(app.bridge, found.value.document_id) : found
+    const opened = found.ok ? await app.replicas.open<CommentsDoc>(found.value.document_id) : found
     if (!opened.ok) {
       this.error = opened.error
       this.starting = null
@@ -165,22 +167,25 @@ export class CommentsState {
     }
     const replica = opened.value
     if (this.closed) {
-      replica.close()
+      app.replicas.leave(replica)
       return
     }
-    this.error = null
+    const takeError = (error: ErrorBody | null): void => {
+      this.error = error && !AWAY.has(error.code) ? error : null
+    }
+    takeError(replica.openError)
     this.replica = replica
     const show = (): void => {
       this.threads = readComments(replica.doc).threads
       void this.readAuthors()
     }
-    replica.onChange(show)
-    replica.onOpen(error => {
-      this.error = error && !AWAY.has(error.code) ? error : null
-    })
-    replica.onAppend(state => {
-      if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
-    })
+    this.stops.push(
+      replica.onChange(show),
+      replica.onOpen(takeError),
+      replica.onAppend(state => {
+        if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
+      }),
+    )
     show()
     this.ready = true
   }

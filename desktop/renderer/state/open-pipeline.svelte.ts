@@ -11,7 +11,7 @@ import { AppError, type ErrorBody, toAppError } from '@pluto-duck/crdt-model/err
 import type { ContractMark, ContractProblem, LogLine, OutputOf, RunView } from '@pluto-duck/engine/contract'
 import { tick } from 'svelte'
 import { v7 } from 'uuid'
-import { type AppendState, AWAY, Replica, type ReplicaChange } from '../documents/replica.ts'
+import { AWAY, type Replica, type ReplicaChange } from '../documents/replica.ts'
 import { t } from '../words/index.ts'
 import type { App } from './app.svelte.ts'
 import { CommentsState } from './comments.svelte.ts'
@@ -56,10 +56,11 @@ export class OpenPipeline {
   logErrors = $state.raw<Record<string, ErrorBody>>({})
   versions = $state.raw<Version[]>([])
   marks = $state.raw<ContractMark[]>([])
+  /** Why the marks could not be read: then nobody knows whether two people met. */
+  marksError = $state.raw<ErrorBody | null>(null)
   private marksAsked = 0
   error = $state.raw<ErrorBody | null>(null)
   readOnlyReason = $state<string | null>(null)
-  append = $state.raw<AppendState>({ state: 'stored' })
   grants = $state.raw<Grants | null>(null)
   starting = $state(false)
   readonly preview = new PreviewState(this)
@@ -75,6 +76,7 @@ export class OpenPipeline {
   private compiling = false
   private openingNow = false
   private closed = false
+  private connected = true
 
   constructor(app: App, id: string) {
     this.app = app
@@ -93,7 +95,11 @@ export class OpenPipeline {
         if (event.document_id === id && this.replica === null) void this.start()
       }),
       bridge.onConnection(connected => {
-        if (connected && this.error !== null && this.replica === null) void this.start()
+        const back = connected && !this.connected
+        this.connected = connected
+        if (!back) return
+        if (this.replica) void this.readAgain()
+        else if (this.error !== null) void this.start()
       }),
       bridge.on('pipelines.changed', event => {
         if (event.pipeline_id === null || event.pipeline_id === id) {
@@ -136,20 +142,25 @@ export class OpenPipeline {
     if (this.replica) return await this.replica.openAgain()
     if (this.openingNow || this.closed) return
     this.openingNow = true
-    const opened = await Replica.open<PipelineDoc>(this.app.bridge, this.id, content => this.show(content))
+    const opened = await this.app.replicas.open<PipelineDoc>(this.id, content => this.show(content))
     this.openingNow = false
     if (this.closed) {
-      if (opened.ok) opened.value.close()
+      if (opened.ok) this.app.replicas.leave(opened.value)
       return
     }
-    this.error = opened.ok ? null : opened.error
     if (!opened.ok) {
+      this.error = opened.error
       this.readFirst = null
       // The host finds the same when it reads the document itself, and fetches it anew.
       if (opened.error.code === 'document.corrupt') this.compileSoon(0)
       return
     }
     const replica = opened.value
+    // Of a host that is away the whole window says so, and what is typed meanwhile is kept.
+    const takeError = (error: ErrorBody | null): void => {
+      this.error = error && !AWAY.has(error.code) ? error : null
+    }
+    takeError(replica.openError)
     this.readOnlyReason = replica.readOnlyReason
     this.definition = pipelineFromDoc(replica.doc)
     this.replica = replica
@@ -165,16 +176,28 @@ export class OpenPipeline {
       }),
       replica.onAppend(state => {
         if (state.state === 'failed' && !AWAY.has(state.error.code)) tellError(state.error, t.edit.notStored)
-        this.append = state
       }),
-      replica.onOpen(error => {
-        // Of a host that is away the whole window says so, and what is typed meanwhile is kept.
-        this.error = error && !AWAY.has(error.code) ? error : null
-      }),
+      replica.onOpen(takeError),
     )
     for (const listener of this.listeners) listener({ patches: [], origin: 'reopened' })
     this.compileSoon(0)
-    await Promise.all([this.readRuns(), this.readVersions(), this.readMarks(), this.comments.start()])
+    await this.readAgain()
+  }
+
+  /** Reads what is told by events: while the host was away none came. The document is read by its replica. */
+  private async readAgain(): Promise<void> {
+    const running = this.activeRun
+    const logs = Object.keys(this.logs).map(runId => this.readLog(runId))
+    await Promise.all([
+      this.readRuns().then(() => {
+        if (running && !this.activeRun) this.preview.resultChanged()
+      }),
+      this.readVersions(),
+      this.readMarks(),
+      this.comments.start(),
+      this.preview.summaryError && this.preview.readSummary(),
+      ...logs,
+    ])
   }
 
   /** Resolves when what the pipeline holds is on the screen: loading leaves no time for that. */
@@ -262,7 +285,10 @@ export class OpenPipeline {
     const asked = ++this.marksAsked
     const read = await this.app.call('pipeline.marks', { pipeline_id: this.id })
     // A later question's answer may have come first.
-    if (read.ok && asked === this.marksAsked) this.marks = read.value.marks
+    if (asked !== this.marksAsked) return
+    if (read.ok) this.marks = read.value.marks
+    // Of a host that is away the whole window says so, and they are read when it is back.
+    this.marksError = read.ok || AWAY.has(read.error.code) ? null : read.error
   }
 
   async reviewMark(mark: ContractMark, reviewed: boolean): Promise<void> {
@@ -275,6 +301,7 @@ export class OpenPipeline {
     if (!read) return
     this.marksAsked++
     this.marks = read.marks
+    this.marksError = null
   }
 
   /** Reads the lines that are new since the last time. */
@@ -360,6 +387,6 @@ export class OpenPipeline {
     if (this.logTimer) clearTimeout(this.logTimer)
     this.presence.close()
     this.comments.close()
-    this.replica?.close()
+    if (this.replica) this.app.replicas.leave(this.replica)
   }
 }

@@ -17,6 +17,8 @@ export class PreviewState {
   stepId = $state<string | null>(null)
   view = $state.raw<View>({ state: 'none' })
   summary = $state.raw<Summary | null>(null)
+  /** Why the summaries of the columns could not be read: the rows are shown all the same. */
+  summaryError = $state.raw<ErrorBody | null>(null)
   /** First row of a page -> its rows; grows as one scrolls. */
   pages = $state.raw<ReadonlyMap<number, readonly Cell[][]>>(new Map())
   private readonly open: OpenPipeline
@@ -56,9 +58,9 @@ export class PreviewState {
   async result(stepId: string): Promise<void> {
     const turn = this.begin(stepId, { state: 'loading', what: 'result' })
     const input = { pipeline_id: this.open.id, step_id: stepId }
-    const [read, summary] = await Promise.all([
+    const [read] = await Promise.all([
       this.open.app.call('result.rows', { ...input, limit: PAGE }),
-      this.open.app.call('result.summary', input),
+      this.readSummary(),
     ])
     if (turn !== this.turn) return
     if (!read.ok) {
@@ -68,7 +70,16 @@ export class PreviewState {
       return
     }
     this.show('result', read.value)
-    this.summary = summary.ok ? summary.value : null
+  }
+
+  /** Reads the summaries of the result's columns, or tries again what failed: `summaryError` says whether it did. */
+  async readSummary(): Promise<void> {
+    const { stepId, turn } = this
+    if (!stepId) return
+    const read = await this.open.app.call('result.summary', { pipeline_id: this.open.id, step_id: stepId })
+    if (turn !== this.turn) return
+    this.summary = read.ok ? read.value : null
+    this.summaryError = read.ok || read.error.code.endsWith('not_found') ? null : read.error
   }
 
   /** Asks for the pages that hold these rows. */
@@ -111,6 +122,7 @@ export class PreviewState {
     this.stepId = stepId
     this.view = view
     this.summary = null
+    this.summaryError = null
     this.asked.clear()
     this.pages = new Map()
     this.turn += 1

@@ -166,6 +166,7 @@ export const en = {
     waiting: 'Waiting for you to approve it in the browser…',
     denied: 'The sign-in was refused. Start again if that was a mistake.',
     expired: 'The code is no longer valid. Start again.',
+    again: 'Then start again: the code was used.',
     done: 'Signed in',
     later: 'You can go on without a server; connect at any time.',
   },
@@ -295,6 +296,7 @@ export const en = {
     min: 'Least',
     max: 'Greatest',
     type: { number: 'number', text: 'text', time: 'time', boolean: 'true or false', other: 'other' },
+    summaryNotRead: 'The summary can’t be read',
     noSummary: 'Run the pipeline to see how this column’s values are spread.',
   },
   run: {
@@ -455,6 +457,7 @@ export const en = {
     show: 'Show both',
     hide: 'Hide',
     count: (n: number) => many(n, 'place', 'places') + ' to look at',
+    notRead: 'Whether two people edited the same thing can’t be read',
   },
   publish: {
     title: 'Publish',

@@ -1,67 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import * as Automerge from '@automerge/automerge'
 import type { ErrorBody } from '@pluto-duck/crdt-model/errors'
-import type { Bridge } from '@pluto-duck/engine/contract'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { connectionOf, listenersOf } from '../../renderer/bridge/listeners.ts'
-import { fromBase64, toBase64 } from '../../renderer/documents/base64.ts'
 import { Replica, type ReplicaChange } from '../../renderer/documents/replica.ts'
-
-type Doc = { text: string }
-const ID = '01900000-0000-7000-8000-000000000001'
-const CORRUPT: ErrorBody = {
-  code: 'document.corrupt',
-  message: 'It cannot be read.',
-  hint: 'It is fetched again.',
-}
-const AWAY: ErrorBody = { code: 'host.unreachable', message: 'It does not answer.', hint: 'Start it.' }
-
-/** A host with one document: it may be away, refuse to open, or answer late. */
-class Host {
-  doc = Automerge.from<Doc>({ text: 'one' })
-  fails: ErrorBody | null = null
-  broken = false
-  appendFails: ErrorBody | null = null
-  opened = 0
-  /** Answers to `document.open` wait for it. */
-  late: Promise<void> = Promise.resolve()
-  readonly #listeners = listenersOf()
-  readonly connection = connectionOf()
-
-  readonly bridge = {
-    call: async (method: string, input: { changes: string[] }) => {
-      if (method === 'document.append') {
-        if (this.appendFails) return { ok: false, error: this.appendFails }
-        this.doc = Automerge.applyChanges(this.doc, input.changes.map(fromBase64))[0]
-        return { ok: true, value: { heads: Automerge.getHeads(this.doc) } }
-      }
-      this.opened++
-      const { fails } = this
-      const bytes = this.broken ? 'AAAA' : toBase64(Automerge.save(this.doc))
-      await this.late
-      if (fails) return { ok: false, error: fails }
-      const actor = crypto.randomUUID().replaceAll('-', '')
-      return { ok: true, value: { document_id: ID, bytes, actor, read_only: false, read_only_reason: null } }
-    },
-    on: this.#listeners.add,
-    onConnection: this.connection.add,
-  } as unknown as Bridge
-
-  constructor() {
-    this.connection.set(true)
-  }
-
-  /** A change by somebody else. */
-  edit(text: string): void {
-    const before = Automerge.getHeads(this.doc)
-    this.doc = Automerge.change(this.doc, d => Automerge.splice(d as never, ['text'], d.text.length, 0, text))
-    const changes = Automerge.getChangesSince(this.doc, before).map(toBase64)
-    this.#listeners.tell({ topic: 'document.changes', event: { document_id: ID, changes } } as never)
-  }
-  reset(): void {
-    this.#listeners.tell({ topic: 'document.reset', event: { document_id: ID } } as never)
-  }
-}
+import { AWAY, CORRUPT, type Doc, Host, ID } from './one-document.ts'
 
 let host: Host
 let replica: Replica<Doc>
@@ -185,6 +127,84 @@ describe('a document that is opened again', () => {
     slower.resolve()
     await later(1_000)
     expect(replica.doc.text).toBe('newer')
+  })
+})
+
+describe('a document that the host opened anew', () => {
+  it('[EDIT8] keeps what was typed during the round trip, as nothing was given up', async () => {
+    const slow = Promise.withResolvers<void>()
+    host.late = slow.promise
+    host.edit(' and more')
+    host.reset(null)
+    // The host read what it answers before this.
+    host.appendFails = AWAY
+    type('kept ')
+    await later()
+    host.late = Promise.resolve()
+    slow.resolve()
+    await later()
+    expect(replica.doc.text).toBe('kept one and more')
+    host.appendFails = null
+    await later(2_000)
+    expect(host.doc.text).toBe('kept one and more')
+    expect(replica.appendState).toEqual({ state: 'stored' })
+  })
+
+  it('[EDIT8] shows what others and oneself wrote while the host answered, however long it takes', async () => {
+    const slow = Promise.withResolvers<void>()
+    host.late = slow.promise
+    void replica.openAgain()
+    await later()
+    type('kept ')
+    host.edit(' two')
+    await later(1_000)
+    expect(host.doc.text).toBe('kept one two')
+    expect(replica.appendState).toEqual({ state: 'stored' })
+    slow.resolve()
+    await later()
+    expect(replica.doc.text).toBe('kept one two')
+  })
+
+  it('[EDIT8] hands what was typed on top of a refused change to the draft that holds that', async () => {
+    const before = Automerge.clone(host.doc)
+    type('refused ')
+    await later()
+    host.doc = before
+    host.appendFails = AWAY
+    host.reset()
+    type('and this ')
+    await later()
+    expect(replica.doc.text).toBe('one')
+    expect(replica.waiting).toBe(1)
+    host.appendFails = null
+    await later(2_000)
+    expect(host.doc.text).toBe('one')
+    expect(host.drafted).toHaveLength(1)
+    expect(replica.appendState).toEqual({ state: 'stored' })
+    type('next ')
+    await later()
+    expect(host.doc.text).toBe('next one')
+  })
+
+  it('[EDIT8] says so when what was typed builds on what the host no longer has, and goes on', async () => {
+    const before = Automerge.clone(host.doc)
+    type('erased ')
+    await later()
+    host.doc = before
+    host.appendFails = AWAY
+    type('lost ')
+    await later()
+    const failures: string[] = []
+    replica.onAppend(state => state.state === 'failed' && failures.push(state.error.code))
+    host.appendFails = null
+    host.reset(null)
+    await later()
+    await later(2_000)
+    expect(failures).toEqual(['change.missing_deps'])
+    type('next ')
+    await later()
+    expect(host.doc.text).toBe('next one')
+    expect(replica.appendState).toEqual({ state: 'stored' })
   })
 })
 

@@ -67,6 +67,28 @@ const shots: [name: string, scene: string, hash: string, act?: (page: Page) => P
   ['shortcuts', 'sample', '#/', page => page.keyboard.press('?')],
   ['machine', 'sample', '#/machine'],
   ['schedules', 'sample', '#/schedules'],
+  ['unread', 'unread', `#/p/${P}/build/s3`],
+  ['unread-publish', 'unread', `#/p/${P}/build/s3`, page => page.getByTestId('publish-button').click()],
+  [
+    'unread-summary',
+    'unread',
+    `#/p/${P}/build/s1`,
+    async page => {
+      await run(page)
+      await page.getByRole('button', { name: 'Summary of revenue' }).first().click()
+    },
+  ],
+  [
+    'sign-in-failed',
+    'empty',
+    '#/',
+    async page => {
+      await page.getByRole('button', { name: 'Sign in' }).first().click()
+      await page.locator('#sign-in-server').fill('https://pluto.example.com')
+      await page.keyboard.press('Enter')
+      await page.waitForTimeout(1500)
+    },
+  ],
   ['full-build', 'full', `#/p/${P}/build/w100`],
   ['full-history', 'full', `#/p/${P}/history`],
 ]

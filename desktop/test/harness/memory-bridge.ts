@@ -9,6 +9,14 @@ import { versionHandlers } from './made-up-versions.ts'
 import { HASH, type Handlers, type Memory, pause, time } from './memory.ts'
 import { idOf, type World } from './scenes.ts'
 
+/** What cannot be read in the scene `unread`. */
+const UNREAD: ReadonlySet<string> = new Set(['pipeline.marks', 'result.summary'])
+const CORRUPT = {
+  code: 'state.corrupt',
+  message: 'Record 0190a000-0000-7000-8000-000000000001 of records in state.duckdb cannot be read.',
+  hint: 'Move the data folder aside and sync again; report this.',
+} as const
+
 /** A host in memory: real documents, made up results. */
 export function memoryBridge(world: World): Bridge {
   const listeners = listenersOf()
@@ -31,6 +39,7 @@ export function memoryBridge(world: World): Bridge {
   return {
     async call(method, input) {
       await pause(10)
+      if (world.scene === 'unread' && UNREAD.has(method)) return { ok: false, error: CORRUPT }
       const handler = handlers[method] as ((input: unknown) => unknown) | undefined
       if (!handler)
         return {
@@ -75,6 +84,13 @@ function workspaceHandlers({ world, definition }: Memory): Handlers {
       device_id: idOf(7),
       server: 'https://pluto.example.com',
       user: world.scene === 'empty' ? null : { id: 'u1', name: 'Ada Lovelace', email: 'ada@example.com' },
+    }),
+    'auth.start': () => ({
+      verification_url: 'https://pluto.example.com/device',
+      user_code: 'WXYZ-1234',
+      device_code: 'device',
+      interval_s: 1,
+      expires_at: time(600_000),
     }),
     'workspace.list': () => ({
       workspaces: [

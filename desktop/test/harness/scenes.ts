@@ -1,6 +1,6 @@
 import { createPipeline, type PipelineInit } from '@pluto-duck/crdt-model'
 
-export type Scene = 'empty' | 'sample' | 'full' | 'marks' | 'offline' | 'draft'
+export type Scene = 'empty' | 'sample' | 'full' | 'marks' | 'offline' | 'draft' | 'unread'
 
 export interface World {
   readonly scene: Scene

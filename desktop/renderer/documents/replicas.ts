@@ -1,0 +1,80 @@
+import type { ErrorBody } from '@pluto-duck/crdt-model/errors'
+import type { Bridge } from '@pluto-duck/engine/contract'
+import { AWAY, type ReadFirst, Replica } from './replica.ts'
+
+type AnyReplica = Pick<Replica<object>, 'id' | 'waiting' | 'close' | 'onAppend'>
+
+interface Tells {
+  /** How many changes, of all documents, the host has not stored yet. Called whenever that may have changed. */
+  waiting(count: number): void
+  /** The host refused a change of a document that is not shown any more. */
+  refused(error: ErrorBody): void
+}
+
+/**
+ * The window's replicas. One that is let go while the host has not stored everything lives on until it has, whatever is shown meanwhile;
+ * opened again before that it is the same one, so what was typed is on the screen.
+ */
+export class Replicas {
+  readonly #bridge: Bridge
+  readonly #tells: Tells
+  readonly #all = new Set<AnyReplica>()
+  /** Those that nobody shows, by document, with what stops looking after them. */
+  readonly #left = new Map<string, { readonly replica: AnyReplica; readonly stop: () => void }>()
+
+  constructor(bridge: Bridge, tells: Tells) {
+    this.#bridge = bridge
+    this.#tells = tells
+  }
+
+  /** As `Replica.open`. */
+  async open<D extends object>(
+    id: string,
+    readFirst?: ReadFirst<D>,
+  ): Promise<{ ok: true; value: Replica<D> } | { ok: false; error: ErrorBody }> {
+    const left = this.#left.get(id)
+    if (left) {
+      left.stop()
+      this.#left.delete(id)
+      return { ok: true, value: left.replica as Replica<D> }
+    }
+    const opened = await Replica.open<D>(this.#bridge, id, readFirst)
+    if (opened.ok) {
+      this.#all.add(opened.value)
+      opened.value.onAppend(() => this.#count())
+    }
+    return opened
+  }
+
+  /** Closes a replica as soon as the host has what was typed in it. */
+  leave(replica: AnyReplica): void {
+    if (replica.waiting === 0) {
+      this.#close(replica)
+      return
+    }
+    const stop = replica.onAppend(state => {
+      if (state.state === 'failed' && !AWAY.has(state.error.code)) this.#tells.refused(state.error)
+      if (replica.waiting > 0) return
+      stop()
+      this.#left.delete(replica.id)
+      this.#close(replica)
+    })
+    this.#left.set(replica.id, { replica, stop })
+  }
+
+  /** The window is going: nothing is waited for. */
+  close(): void {
+    for (const replica of [...this.#all]) this.#close(replica)
+    this.#left.clear()
+  }
+
+  #close(replica: AnyReplica): void {
+    replica.close()
+    this.#all.delete(replica)
+    this.#count()
+  }
+
+  #count(): void {
+    this.#tells.waiting([...this.#all].reduce((sum, { waiting }) => sum + waiting, 0))
+  }
+}
