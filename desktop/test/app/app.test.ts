@@ -50,6 +50,17 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
   const stored = (shown: Page): Promise<void> =>
     expect.poll(() => shown.getByText(/Storing .* change/).count(), { timeout: 10_000 }).toBe(0)
 
+  /** Makes a pipeline whose run takes for ever, and answers its id. */
+  const importLong = (into: Page): Promise<string> =>
+    into.evaluate<string>(`fetch('/api/call/pipeline.import', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ files: {
+        'pipeline.yaml': 'schema_version: 1\\nname: long\\nsteps:\\n  - name: only\\n',
+        'only.sql': 'select sum(a.i * b.i) as s from range(10000000) a(i), range(10000000) b(i)\\n',
+      } }),
+    }).then(reply => reply.json()).then(reply => reply.value.pipeline.pipeline_id)`)
+
   beforeAll(async () => {
     // `npm test` has built it already, for all who open it.
     if (!process.env.PLUTO_TEST_BUILT) await build({ configFile: CONFIG, logLevel: 'error' })
@@ -114,18 +125,37 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await second.close()
   })
 
-  it('[EDIT4] keeps what is typed while the host is dead, and stores it when it is back', async () => {
+  it('[EDIT4][EDIT8][UI16] what is typed while the host is dead is stored when it is back, also where one left; a run that ended is not shown as running', async () => {
     await stored(page)
+    const staying = watch(await browser.context.newPage())
+    await staying.goto(`${new URL(page.url()).origin}/#/p/${await importLong(page)}/build`)
+    await staying.locator('.cm-content').waitFor()
+    await staying.getByTestId('run-button').click()
+    const state = staying.getByTestId('run-state')
+    await expect.poll(() => state.getAttribute('data-state'), { timeout: 30_000 }).toBe('running')
+    const address = page.url()
+
     const back = host.restart()
-    await typeAtEnd(page, '\n-- typed without a host')
+    await page.getByTestId('host-away').waitFor()
+    await typeAtEnd(page, '\n-- typed, then left')
+    await page.evaluate(`location.hash = '#/'`)
+    await page.getByTestId('pipeline-name').waitFor({ state: 'detached' })
+    await typeAtEnd(staying, '\n-- typed without a host')
     const url = await back
-    // A new host has a new token: its address, opened once, lets this window in again.
+    // A new host has a new token: its address, opened once, lets these windows in again.
     const other = watch(await browser.context.newPage())
     await other.goto(url)
     await other.close()
-    await stored(page)
+    for (const shown of [page, staying]) await stored(shown)
+    await expect.poll(() => state.getAttribute('data-state'), { timeout: 15_000 }).toBe('failed')
+    expect(await staying.getByTestId('run-button').isEnabled()).toBe(true)
+    await staying.reload()
+    await until(staying, '-- typed without a host')
+    await staying.close()
+    await page.goto(address)
+    await until(page, '-- typed, then left')
     await page.reload()
-    await until(page, '-- typed without a host')
+    await until(page, '-- typed, then left')
   })
 
   it('[UI4] says what leaves before a publish, and queues it where there is no server yet', async () => {
