@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { readConfig } from '../src/config/index.ts'
 import { addAccountCommands } from './account-commands.ts'
+import { addDoctor } from './doctor-command.ts'
 import { addIntegrityCommands } from './integrity-commands.ts'
 
 const SETTINGS = `
@@ -25,8 +26,8 @@ Settings (environment variables; all have a default):
                          pushes under way, in all and for one workspace (128, 32); more waits (429)
   LOG_LEVEL              silent | error | warn | info | debug (info)
 
-Exit codes: 0 ended as asked, 1 internal error or something found by verify, 2 wrong usage or setting, 7 database not reachable,
-8 not possible as it stands (a restore into a database that is not empty), 9 no such document, workspace or person.`
+Exit codes: 0 ended as asked, 1 internal error or something found by verify or doctor, 2 wrong usage or setting, 7 database not
+reachable, 8 not possible as it stands (a restore into a database that is not empty), 9 no such document, workspace or person.`
 
 const fail = (thrown: unknown): void => {
   const error = toAppError(thrown)
@@ -81,6 +82,7 @@ program
   .description('bring the database’s schema up to date, then end')
   .action(() => runMigrations().catch(fail))
 
+addDoctor(program, fail)
 addIntegrityCommands(program, fail)
 addAccountCommands(program, fail)
 

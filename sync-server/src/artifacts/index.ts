@@ -37,7 +37,8 @@ const isSame = (row: Row, runId: string, upload: Upload): boolean =>
   row.bytes === upload.bytes &&
   row.sha256 === upload.sha256
 
-const folderOf = (config: Config): string => join(config.dataDir, 'artifacts')
+/** Where artifacts are when there is no S3 service. */
+export const folderOf = (config: Config): string => join(config.dataDir, 'artifacts')
 
 /** The storage of the settings, for commands beside the server. */
 export const storedFiles = (config: Config): StoredFiles =>
@@ -150,4 +151,5 @@ export const artifactsFeature = (ctx: ServerContext): ArtifactsFeature => {
   }
 }
 
-export { keyOf, type StoredFiles } from './store.ts'
+export { createS3Store } from './s3-store.ts'
+export { type ArtifactStore, keyOf, type Presigned, type StoredFiles } from './store.ts'
