@@ -6,7 +6,8 @@ import { DEPENDS_ON_FAILED, headsAfter } from './admission/trial.ts'
 import { type Found, type OpenDocument, type OpenDocuments, own } from './open-documents.ts'
 import type { AppenderOptions, Push, PushedChange } from './push.ts'
 import { checkComments, checkRight, isGenesis, isUpgrade } from './rights.ts'
-import { type Executor, readActors, readDocumentBytes, readUsesInDrafts } from './store.ts'
+import { familyOf, placeOf, Sayings } from './sayings.ts'
+import { type Executor, readActors, readDocumentBytes } from './store.ts'
 import type { Usage } from './usage.ts'
 
 /**
@@ -77,37 +78,6 @@ const VOIDED: Refusal = { code: 'invalid', reason: 'it was taken out of the log 
 const FULL: Refusal = { code: 'quota', reason: 'the document has as many operations as one may have' }
 const FAILED_TRIAL: Refusal = { code: 'invalid', reason: 'it could not be applied' }
 
-/** The pipeline of which it is, or of which it is a draft. */
-const familyOf = (item: PushedChange, document: OpenDocument | 'new'): string =>
-  (document === 'new' ? item.base : document.base) ?? item.documentId
-
-/** Null for what has no drafts. */
-const sayingOf = (
-  item: PushedChange,
-  document: OpenDocument | 'new',
-  change: DecodedChange,
-): string | null =>
-  item.kind === 'pipeline' ? keyOfSaying(familyOf(item, document), change.actors[0]!, change.seq) : null
-const keyOfSaying = (family: string, actor: string, seq: number): string => `${family}:${actor}:${seq}`
-/** Sayings that are kept beside those that are being decided: far more than are stored while one change is looked at. */
-const SAYINGS = 10_000
-
-interface Saying {
-  readonly hash: string
-  /** Changes that say it and are not stored yet: the same one may come to a pipeline and to its draft. */
-  readonly users: number
-}
-
-/** In a draft: the actor's change before this one is of the pipeline alone. */
-function goesOnFromBase(document: OpenDocument, { actors, deps, seq }: DecodedChange): boolean {
-  if (document.base === null) return false
-  const number = document.index.actorNumber(actors[0]!)
-  return deps.some(hash => {
-    const dep = document.index.find(hash)
-    return dep !== undefined && dep.actor === number && dep.seq === seq - 1 && !document.authors.has(hash)
-  })
-}
-
 /** Operations that are tried in one batch: a second of work, so that other documents get their turn in between. */
 const BATCH_OPS = 100_000
 
@@ -165,11 +135,7 @@ export class Checker {
   /** Bindings that are in the database. */
   private readonly actors: Map<string, string>
   private readonly usage: Usage
-  /**
-   * What actors last said under which number, in a pipeline and its drafts together: hashes. Drafts are checked beside one another, and
-   * what other servers store meanwhile is found before the commit.
-   */
-  private readonly sayings = new Map<string, Saying>()
+  private readonly sayings: Sayings
 
   constructor(
     workspaceId: string,
@@ -183,6 +149,7 @@ export class Checker {
     this.documents = documents
     this.actors = actors
     this.usage = usage
+    this.sayings = new Sayings(workspaceId)
   }
 
   /** Enters what is new into the indexes of its documents; `rollBack` takes it out again. */
@@ -241,10 +208,12 @@ export class Checker {
     const nobodys = isGenesis(item, change) || (document !== 'new' && isUpgrade(document, change))
     const device = nobodys ? null : await this.deviceOf(db, actor, round.newActors)
     if (device && device !== push.deviceId) return refused(OTHER_DEVICE)
-    const saying = nobodys ? null : sayingOf(item, document, change)
-    const other = saying === null ? undefined : this.sayings.get(saying)
-    if (other !== undefined && other.hash !== hash) return refused(OTHER_DOCUMENT)
-    if (device && (await this.writesElsewhere(db, item, document, change))) return refused(OTHER_DOCUMENT)
+    // What has no drafts is said in one place only.
+    const place =
+      nobodys || item.kind !== 'pipeline' ? null : placeOf(familyOf(item, document), actor, change.seq)
+    if (place !== null && this.sayings.contradicts(place, hash)) return refused(OTHER_DOCUMENT)
+    if (device && (await this.sayings.isOfAnotherDraft(db, item, document, change)))
+      return refused(OTHER_DOCUMENT)
 
     if (document === 'new') {
       const opened = await this.openNew(db, round.position.seq, item)
@@ -258,7 +227,7 @@ export class Checker {
     }
     round.found.set(item.documentId, document)
     if (device === undefined) round.newActors.set(actor, push.deviceId)
-    if (saying !== null) this.remember(saying, hash)
+    if (place !== null) this.sayings.enter(place, hash)
     const one = {
       push,
       document,
@@ -274,47 +243,6 @@ export class Checker {
     return { state: 'new', documentId: document.id, hash }
   }
 
-  /**
-   * An actor writes into a pipeline or into one of its drafts, so that they can be merged. What a draft builds on is in its index, and
-   * its structure is checked against that; drafts are in no other's index.
-   */
-  private async writesElsewhere(
-    db: Executor,
-    item: PushedChange,
-    document: OpenDocument | 'new',
-    change: DecodedChange,
-  ): Promise<boolean> {
-    const actor = change.actors[0]!
-    if (document !== 'new') {
-      if (document.kind !== 'pipeline' || document.soleActors.has(actor)) return false
-      if (goesOnFromBase(document, change)) return true
-    } else if (item.kind !== 'pipeline' || item.base === null) return false
-    const family = familyOf(item, document)
-    const uses = await readUsesInDrafts(db, this.workspaceId, {
-      family,
-      except: item.documentId,
-      actor,
-      actorSeq: change.seq,
-      hash: change.hash,
-    })
-    // From now on the draft's own index, or this one, says so: an actor that wrote here is taken in no draft.
-    if (uses === 'none' && document !== 'new' && document.index.seqOf(actor) > 0)
-      document.soleActors.add(actor)
-    return uses === 'other'
-  }
-
-  private remember(saying: string, hash: string): void {
-    const users = (this.sayings.get(saying)?.users ?? 0) + 1
-    this.sayings.set(saying, { hash, users })
-    if (this.sayings.size <= SAYINGS) return
-    const [oldest] = this.sayings
-    if (oldest === undefined) return
-    const [key, said] = oldest
-    this.sayings.delete(key)
-    // What is stored by now is in the log, which is asked.
-    if (said.users > 0) this.sayings.set(key, said)
-  }
-
   /** What was checked is stored. */
   settle(checked: Checked): void {
     this.settleSayings(checked, true)
@@ -322,14 +250,8 @@ export class Checker {
 
   private settleSayings({ touched }: Pick<Round, 'touched'>, stored: boolean): void {
     for (const [document, { changes }] of touched)
-      for (const { hash, actor, actorSeq } of changes) {
-        const key = keyOfSaying(document.base ?? document.id, actor, actorSeq)
-        const said = this.sayings.get(key)
-        if (said?.hash !== hash) continue
-        const users = said.users - 1
-        if (users > 0 || stored) this.sayings.set(key, { hash, users })
-        else this.sayings.delete(key)
-      }
+      for (const { hash, actor, actorSeq } of changes)
+        this.sayings.settle(placeOf(document.base ?? document.id, actor, actorSeq), hash, stored)
   }
 
   private async openNew(db: Executor, seq: number, item: PushedChange): Promise<OpenDocument | Refusal> {
