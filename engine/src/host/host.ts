@@ -51,6 +51,9 @@ export interface Host {
   close(): Promise<void>
 }
 
+const noServer = (): AppError =>
+  new AppError('server.unreachable', 'No server is set.', { hint: 'Name one: `pluto login --server URL`.' })
+
 /**
  * Opens the data folder and puts the features together. Throws `host.locked` when another host owns it. After a crash it
  * goes on from what was acknowledged: documents, outbox, publishes, runs, uploads.
@@ -90,7 +93,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
     const calls: ServerCalls = {
       call: async (route, request) => {
         const connected = wire()
-        if (!connected) throw new AppError('server.unreachable', 'No server is set.')
+        if (!connected) throw noServer()
         if (!account.token && route.access !== 'public')
           throw new AppError('auth.required', 'Nobody is signed in.')
         return (await connected.call(route, request as never)).value
@@ -118,7 +121,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
         log.error({ pipeline_id: pipelineId, err: error }, 'a publish cannot be read'),
       send: async request => {
         const connected = wire()
-        if (!connected) throw new AppError('server.unreachable', 'No server is set.')
+        if (!connected) throw noServer()
         const { content_hash: _, ...body } = request
         const answer = await connected.call(versionRoutes.publish, { body })
         return { version: answer.value, created: answer.created }
@@ -156,7 +159,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
         return { definition: found.definition, heads: found.heads, version: found.number, ...base }
       },
       who: () => ({ user_id: account.person?.id ?? 'local', name: account.person?.name ?? 'You' }),
-      remote: workspaceId => opened.remote && opened.id === workspaceId,
+      remote: workspaceId => opened.reachable && opened.id === workspaceId,
     })
     documents.setAuthor(() => account.person?.id ?? null)
     closers.push(() => runs.close())
@@ -208,8 +211,8 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       settings,
       clock,
       log,
-      client: () => (account.token && opened.remote && !opened.paused ? wire() : null),
-      workspaceId: () => (opened.remote ? opened.id : null),
+      client: () => (account.token && opened.reachable && !opened.paused ? wire() : null),
+      workspaceId: () => (opened.reachable ? opened.id : null),
       knows: pipelineId => documents.has(pipelineId),
       runs,
     })

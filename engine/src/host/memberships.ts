@@ -21,6 +21,11 @@ export class Memberships {
   }
 
   static async open(parts: Parts): Promise<Memberships> {
+    // Rows that were written before a workspace named its member: they are of whoever is signed in.
+    const { person } = parts.account
+    if (person !== null)
+      for (const row of await parts.workspaces.list())
+        if (row.remote && row.user_id === null) await parts.workspaces.put({ ...row, user_id: person.id })
     const left = JSON.parse((await parts.settings.get(LEFT)) ?? '[]') as string[]
     return new Memberships(parts, new Set(left))
   }
@@ -34,24 +39,25 @@ export class Memberships {
    * `stop` ends the sync of a workspace before it goes.
    */
   async take(stop: (workspaceId: string) => Promise<void>): Promise<void> {
-    const before = this.#p.account.person?.id ?? null
     const me = await this.#p.server.call(identityRoutes.me, {})
     await this.#p.account.remember(me.user)
+    const place = { remote: true, user_id: me.user.id }
     const there = new Set(me.workspaces.map(membership => membership.workspace_id))
     for (const { workspace_id, name, role } of me.workspaces)
-      await this.#p.workspaces.put({ workspace_id, name, role, remote: true })
+      await this.#p.workspaces.put({ workspace_id, name, role, ...place })
     for (const workspaceId of there) if (this.#left.delete(workspaceId)) await this.#saveLeft()
     // Another person's workspaces, or another server's, are not what this one was removed from. And a server that lost a workspace
     // says the same: its owners' machines keep everything.
-    if (before === me.user.id)
-      for (const row of await this.#p.workspaces.list())
-        if (row.remote && row.role !== 'owner' && !there.has(row.workspace_id)) await this.#leave(row, stop)
+    for (const row of await this.#p.workspaces.list()) {
+      const mine = row.remote && row.user_id === me.user.id
+      if (mine && row.role !== 'owner' && !there.has(row.workspace_id)) await this.#leave(row, stop)
+    }
     for (const row of await this.#p.workspaces.list()) {
       if (row.remote || there.has(row.workspace_id)) continue
       await this.#p.server.call(identityRoutes.createWorkspace, {
         body: { workspace_id: row.workspace_id, name: row.name },
       })
-      await this.#p.workspaces.put({ ...row, remote: true })
+      await this.#p.workspaces.put({ ...row, ...place })
     }
   }
 

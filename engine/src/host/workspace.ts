@@ -77,6 +77,11 @@ export class OpenWorkspace {
     return this.#row?.remote ?? false
   }
 
+  /** The open workspace is on the server that this installation talks to, and of the person who is signed in. */
+  get reachable(): boolean {
+    return this.#row?.remote === true && this.#isHere(this.#row)
+  }
+
   get role(): Role {
     return this.#row?.role ?? 'viewer'
   }
@@ -133,7 +138,8 @@ export class OpenWorkspace {
     const remote = this.#p.account.token !== null
     if (remote)
       await this.#p.server.call(identityRoutes.createWorkspace, { body: { workspace_id: workspaceId, name } })
-    await this.#p.workspaces.put({ workspace_id: workspaceId, name, role: 'owner', remote })
+    const user_id = remote ? (this.#p.account.person?.id ?? null) : null
+    await this.#p.workspaces.put({ workspace_id: workspaceId, name, role: 'owner', remote, user_id })
     const row = await this.#p.workspaces.get(workspaceId)
     if (!row) throw new AppError('internal', 'The workspace was not stored.')
     await this.#open(row)
@@ -156,8 +162,11 @@ export class OpenWorkspace {
 
   /** After a sign-in: who it is, their workspaces, and those made here before, which go to the server now. */
   async signedIn(): Promise<void> {
+    await this.#stopSync()
     await this.#refresh()
-    await this.#startSync()
+    const own = this.#first(await this.#p.workspaces.list())
+    if (own && this.#row && !this.#isHere(this.#row)) await this.#open(own)
+    else await this.#startSync()
   }
 
   async signOut(): Promise<void> {
@@ -266,7 +275,7 @@ export class OpenWorkspace {
   }
 
   async presence(documentId: string | null, at: string | null): Promise<void> {
-    if (!this.#row?.remote || this.#sync?.status().state === 'offline' || !this.#p.account.token) return
+    if (!this.reachable || this.#sync?.status().state === 'offline' || !this.#p.account.token) return
     try {
       await this.#p.server.call(changeRoutes.presence, {
         params: { workspace_id: this.id },
@@ -308,8 +317,8 @@ export class OpenWorkspace {
       if (this.#row?.workspace_id === workspaceId) await this.#stopSync()
     })
     const rows = await this.#p.workspaces.list()
-    this.#row = rows.find(row => row.workspace_id === this.#row?.workspace_id) ?? rows[0] ?? null
-    if (this.#row?.remote && !this.#memberships.left(this.#row.workspace_id)) {
+    this.#row = rows.find(row => row.workspace_id === this.#row?.workspace_id) ?? this.#first(rows)
+    if (this.#row && this.reachable && !this.#memberships.left(this.#row.workspace_id)) {
       const { members } = await this.#p.server.call(identityRoutes.listMembers, {
         params: { workspace_id: this.#row.workspace_id },
       })
@@ -320,7 +329,7 @@ export class OpenWorkspace {
 
   async #startSync(asked = false): Promise<void> {
     const client = this.#p.client()
-    if (this.#sync || !client || !this.#row?.remote || !(this.#background || asked)) return
+    if (this.#sync || !client || !this.#row || !this.reachable || !(this.#background || asked)) return
     const workspaceId = this.#row.workspace_id
     if (this.#memberships.left(workspaceId)) return
     const sync = new Sync({
@@ -420,11 +429,22 @@ export class OpenWorkspace {
     if (this.#row && !this.#row.remote) return 'local'
     if (this.#row && this.#memberships.left(this.#row.workspace_id)) return needsYou ? 'needs_you' : 'local'
     if (!this.#p.account.server) return 'local'
-    if (!this.#p.account.token) return 'signed_out'
+    if (!this.#p.account.token || (this.#row && !this.#isHere(this.#row))) return 'signed_out'
     if (this.#paused) return 'offline'
     if (sync === 'signed_out' || sync === 'offline') return sync
     if (needsYou) return 'needs_you'
     return sync ?? 'syncing'
+  }
+
+  /** On no server yet, or on the one that this installation talks to, as whoever is signed in: as far as anybody knows. */
+  #isHere({ remote, user_id }: WorkspaceRow): boolean {
+    const { person } = this.#p.account
+    return !remote || user_id === null || person === null || user_id === person.id
+  }
+
+  /** One that can be synced before one that cannot. */
+  #first(rows: readonly WorkspaceRow[]): WorkspaceRow | null {
+    return rows.find(row => this.#isHere(row)) ?? rows[0] ?? null
   }
 
   #quiet(error: unknown): void {

@@ -40,6 +40,8 @@ const workspaceRow = z.object({
   /** The server's seq up to which everything is stored here; null before the first sync. */
   cursor: z.number().int().nonnegative().nullable(),
   last_synced_at: z.string().nullable(),
+  /** As whom this installation was last a member, which also tells servers apart; null while nobody knows. */
+  user_id: z.string().nullable(),
 })
 export type WorkspaceRow = z.infer<typeof workspaceRow>
 
@@ -65,17 +67,22 @@ export class Workspaces {
     return this.#state.write(tx => tx.run('delete from workspaces where workspace_id = $1', workspaceId))
   }
 
-  /** Adds the workspace, or takes over its name, role and place; its cursor stays. */
-  put(workspace: Pick<WorkspaceRow, 'workspace_id' | 'name' | 'role' | 'remote'>): Promise<void> {
-    const { workspace_id, name, role: mine, remote } = workspace
+  /** Adds the workspace, or takes over its name, role, place and person; its cursor stays, and so does a person when none is given. */
+  put(
+    workspace: Pick<WorkspaceRow, 'workspace_id' | 'name' | 'role' | 'remote'> &
+      Partial<Pick<WorkspaceRow, 'user_id'>>,
+  ): Promise<void> {
+    const { workspace_id, name, role: mine, remote, user_id = null } = workspace
     return this.#state.write(tx =>
       tx.run(
-        `insert into workspaces values ($1, $2, $3, $4, null, null)
-         on conflict (workspace_id) do update set name = excluded.name, role = excluded.role, remote = excluded.remote`,
+        `insert into workspaces (workspace_id, name, role, remote, user_id) values ($1, $2, $3, $4, $5)
+         on conflict (workspace_id) do update set name = excluded.name, role = excluded.role, remote = excluded.remote,
+           user_id = coalesce(excluded.user_id, user_id)`,
         workspace_id,
         name,
         mine,
         remote,
+        user_id,
       ),
     )
   }

@@ -1,4 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { identityRoutes } from '@pluto-duck/crdt-model/protocol'
@@ -29,11 +31,12 @@ afterAll(async () => {
 const hostOf = async (
   person: Person,
   folder = mkdtempSync(join(tmpdir(), 'pluto-leave-')),
+  at = server,
 ): Promise<Host> => {
   if (!folders.includes(folder)) folders.push(folder)
   const host = await openHost({
     folder,
-    server: server.server.url,
+    server: at.server.url,
     token: person.token,
     log: pino({ level: 'silent' }),
   })
@@ -112,6 +115,69 @@ it('[LEAVE2] a workspace that is gone for its owner stays on the owner’s machi
   await call(host, 'workspace.list', {})
   expect(await names(host)).toEqual(['ours'])
   expect(await call(host, 'local_draft.list', {})).toEqual({ drafts: [] })
+})
+
+it('[LEAVE2] [LEAVE4] signed in at another server nothing is taken off, and each is synced with its own', async () => {
+  const workspace = await server.workspace(ada)
+  await server.join(workspace, ada, bob, 'editor')
+  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
+  const first = await hostOf(bob, folder)
+  await call(first, 'workspace.list', {})
+  await call(first, 'workspace.select', { workspace_id: workspace })
+  await call(first, 'pipeline.import', { files: files('theirs', 'select 1 as a\n') })
+  await call(first, 'sync.now', {})
+  hosts.splice(hosts.indexOf(first), 1)
+  await first.close()
+
+  const elsewhere = await TestServer.start()
+  try {
+    const carol = await elsewhere.person('carol')
+    const other = await elsewhere.workspace(carol)
+    const host = await hostOf(carol, folder, elsewhere)
+    for (let round = 0; round < 2; round++) {
+      const { workspaces } = await call(host, 'workspace.list', {})
+      expect(workspaces.map(one => one.workspace_id)).toEqual(expect.arrayContaining([workspace, other]))
+      expect((await call(host, 'sync.now', {})).state).toBe('signed_out')
+    }
+    await call(host, 'workspace.select', { workspace_id: other })
+    expect((await call(host, 'sync.now', {})).state).toBe('in_sync')
+    await call(host, 'workspace.select', { workspace_id: workspace })
+    expect(await names(host)).toEqual(['theirs'])
+    expect((await call(host, 'sync.state', {})).state).toBe('signed_out')
+    expect(await call(host, 'local_draft.list', {})).toEqual({ drafts: [] })
+    hosts.splice(hosts.indexOf(host), 1)
+    await host.close()
+  } finally {
+    await elsewhere.stop()
+  }
+
+  const back = await hostOf(bob, folder)
+  await call(back, 'workspace.list', {})
+  await call(back, 'workspace.select', { workspace_id: workspace })
+  expect((await call(back, 'sync.now', {})).state).toBe('in_sync')
+  expect(await names(back)).toEqual(['theirs'])
+})
+
+it('[LEAVE4] a token goes to its own server only', async () => {
+  const tokens: (string | undefined)[] = []
+  const asked = createServer((request, response) => {
+    tokens.push(request.headers.authorization)
+    response.writeHead(503).end()
+  })
+  await new Promise<void>(resolve => asked.listen(0, '127.0.0.1', resolve))
+  const address = `http://127.0.0.1:${(asked.address() as AddressInfo).port}`
+  const workspace = await server.workspace(bob)
+  const host = await hostOf(bob)
+  await call(host, 'workspace.list', {})
+  await call(host, 'workspace.select', { workspace_id: workspace })
+  await host.startBackground()
+  await call(host, 'sync.now', {})
+  await call(host, 'app.connect', { server: address })
+  expect(['signed_out', 'local']).toContain((await call(host, 'sync.now', {})).state)
+  await call(host, 'auth.start', { server: address }).catch(() => undefined)
+  expect(tokens.length).toBeGreaterThan(0)
+  expect(tokens.every(token => token === undefined)).toBe(true)
+  asked.close()
 })
 
 it('[LEAVE3] unsent work that cannot be read stays, with its workspace, when the others go', async () => {
