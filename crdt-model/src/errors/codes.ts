@@ -132,7 +132,7 @@ const documents = {
 }
 
 const versions = {
-  'pipeline.not_found': code(404, EXIT.not_found, 'never', 'List the pipelines: `pluto workspace show`.'),
+  'pipeline.not_found': code(404, EXIT.not_found, 'never', 'List the pipelines: `pluto list`.'),
   'version.purged': code(
     410,
     EXIT.not_found,
@@ -260,7 +260,12 @@ const service = {
 
 const local = {
   'host.unreachable': code(503, EXIT.network, 'later', 'Start the host: `pluto serve`.'),
-  'host.locked': code(409, EXIT.conflict, 'later', 'Another host owns this data folder.'),
+  'host.locked': code(
+    409,
+    EXIT.conflict,
+    'later',
+    'Wait until the other command has ended, or close the app. Beside a running `pluto serve` commands work.',
+  ),
   'host.token': code(401, EXIT.permission, 'never', 'Open the address that `pluto serve` printed.'),
   'server.unreachable': code(
     503,

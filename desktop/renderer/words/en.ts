@@ -35,14 +35,15 @@ export const en = {
     hostAwayTitle: 'The local host can’t be reached',
     hostAwayText:
       'The program that keeps your pipelines on this machine has stopped. What was stored is safe; what you type now stays in this window until it is back.',
-    hostAwayNext: 'Start it again with `pluto serve`, or open the app again. This window connects by itself.',
+    hostAwayNext:
+      'Start it the way you did before: the app, `npm start` or `pluto serve`. This window connects by itself.',
     pipelineTitle: 'This pipeline can’t be opened',
     pipelineMeaning: 'Nothing was changed. Your other pipelines are not affected.',
     pipelineAway: 'Nothing was changed. It opens by itself when the host is back.',
     startTitle: 'The app could not be started',
     startMessage: 'A part of it did not arrive from the program that keeps your pipelines on this machine.',
     startHint:
-      'Start that program again with `pluto serve` and open the address that it prints, or open the app again. What was stored is safe.',
+      'Start that program the way you did before (the app, `npm start` or `pluto serve`) and open the address that it prints. What was stored is safe.',
   },
   nav: {
     label: 'Main',
@@ -561,8 +562,8 @@ export const en = {
     grantsText: 'What pipelines may touch on this machine.',
     noGrants: 'Nothing was allowed yet.',
     ledger: 'Ledger',
-    ledgerText: 'Every byte that ever left this machine.',
-    noLedger: 'Nothing has left this machine.',
+    ledgerText: 'Every byte that runs sent from this machine.',
+    noLedger: 'No run has sent anything from this machine.',
     secrets: 'Secrets',
     secretsText: 'Kept in the system’s keychain; pipelines name them, nobody sees them.',
     noSecrets: 'No secrets are stored.',

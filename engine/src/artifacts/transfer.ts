@@ -201,7 +201,15 @@ function refusal(status: number, what: string, words = ''): AppError {
   // It waited for a body that came too slowly, or is elsewhere for now: another attempt can be taken.
   const passes = status < 400 || status === 408 || words.includes('<Code>RequestTimeout</Code>')
   if (status === 403)
-    return new AppError('storage.expired', `The address for the ${what} is no longer accepted.`, { details })
+    return new AppError('storage.expired', `The address for the ${what} is no longer accepted.`, {
+      hint: 'It is tried again with a new address. If it stays, ask the operator to run `pluto-server doctor`.',
+      details,
+    })
+  if (status === 413)
+    return new AppError('artifact.mismatch', `The ${what} is larger than something on the way allows.`, {
+      hint: 'Ask the operator to raise the limit of the proxy in front of the storage (nginx: client_max_body_size).',
+      details,
+    })
   if (status === 404)
     return new AppError('artifact.not_found', 'The file is not in the artifact storage.', { details })
   if (status >= 500 || status === 429 || passes)

@@ -163,10 +163,14 @@ export class OpenWorkspace {
   /** After a sign-in: who it is, their workspaces, and those made here before, which go to the server now. */
   async signedIn(): Promise<void> {
     await this.#stopSync()
-    await this.#refresh()
-    const own = this.#first(await this.#p.workspaces.list())
-    if (own && this.#row && !this.#isHere(this.#row)) await this.#open(own)
-    else await this.#startSync()
+    try {
+      await this.#refresh()
+      const own = this.#first(await this.#p.workspaces.list())
+      if (own && this.#row && !this.#isHere(this.#row)) await this.#open(own)
+    } finally {
+      // Also when the server went away in between: the sync tries again by itself.
+      await this.#startSync()
+    }
   }
 
   async signOut(): Promise<void> {

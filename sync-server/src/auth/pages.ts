@@ -129,7 +129,9 @@ const assertOwnPage = (request: Request, publicUrl: string): void => {
   const origin = request.get('origin')
   if (origin === new URL(publicUrl).origin) return
   if (origin !== undefined && URL.canParse(origin) && new URL(origin).host === request.get('host')) return
-  throw new AppError('auth.forbidden', 'This form has to be sent from its own page.')
+  throw new AppError('auth.forbidden', 'This form has to be sent from its own page.', {
+    hint: `Open the link again, at ${publicUrl}.`,
+  })
 }
 
 const sendPage = (response: Response, status: number, html: string): void => {
@@ -182,7 +184,7 @@ const joinedPage = (publicUrl: string): string =>
   page(
     'You are in',
     `<p>Your account is ready. In the app choose <b>Sign in</b>, or on a command line:</p>
-     <pre>PLUTO_SERVER=${escapeHtml(publicUrl)} pluto login</pre>`,
+     <pre>npx pluto login --server ${escapeHtml(publicUrl)}</pre>`,
   )
 
 const codeField = (code: string): string =>

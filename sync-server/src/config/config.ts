@@ -155,7 +155,9 @@ const trustProxy = (text: string): boolean | number | string => {
 
 const s3Settings = (value: z.infer<typeof settings>): S3Settings | null => {
   const needed = ['S3_BUCKET', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const
-  const given = [...needed, 'S3_ENDPOINT' as const].filter(name => value[name] !== undefined)
+  const given = [...needed, 'S3_ENDPOINT' as const, 'S3_PUBLIC_ENDPOINT' as const].filter(
+    name => value[name] !== undefined,
+  )
   if (given.length === 0) return null
   for (const name of needed) {
     if (value[name] === undefined) throw invalid(name, `is needed when ${given[0]} is set`)

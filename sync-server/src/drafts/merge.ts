@@ -144,5 +144,8 @@ const appendTo = async (
   throw new AppError(
     refused.code === 'quota' ? 'change.quota' : 'change.invalid',
     `The pipeline does not take the draft’s changes: ${refused.reason}.`,
+    {
+      hint: 'Nothing was merged, and the draft is as it was. When the workspace is full, the operator raises WORKSPACE_MAX_MB.',
+    },
   )
 }

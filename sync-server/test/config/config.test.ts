@@ -42,6 +42,7 @@ describe('settings', () => {
       ['SIGNUP', { SIGNUP: 'everybody' }],
       ['S3_ACCESS_KEY_ID', { S3_BUCKET: 'b' }],
       ['S3_BUCKET', { S3_ENDPOINT: 'http://s3' }],
+      ['S3_BUCKET', { S3_PUBLIC_ENDPOINT: 'http://s3' }],
       ['S3_FORCE_PATH_STYLE', { S3_FORCE_PATH_STYLE: 'maybe' }],
       ['WORKSPACE_MAX_MB', { WORKSPACE_MAX_MB: 'lots' }],
       ['PUSH_QUEUE_MB', { PUSH_QUEUE_MB: '1' }],

@@ -38,6 +38,9 @@ export const addServeCommand = (program: Command, context: Context, folder: stri
         process.stdin.once('end', () => stopped.resolve())
         process.stdin.resume()
       }
+      const built = existsSync(join(RENDERER, 'index.html'))
+      if (!built)
+        context.output.err('The app’s page is not built: `npm run build`. Commands work without it.')
       try {
         const token = randomBytes(32).toString('base64url')
         const served = await serveHost({
@@ -46,7 +49,7 @@ export const addServeCommand = (program: Command, context: Context, folder: stri
           log: host.log,
           token,
           port,
-          ...(existsSync(join(RENDERER, 'index.html')) ? { staticDir: RENDERER } : {}),
+          ...(built ? { staticDir: RENDERER } : {}),
         }).catch((cause: NodeJS.ErrnoException) => {
           if (cause.code !== 'EADDRINUSE') throw cause
           throw new AppError('config.invalid', `Port ${port} is taken.`, {
