@@ -2,7 +2,7 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { newId } from '@pluto-duck/crdt-model/protocol'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { RunJournal } from '../../src/runs/run-journal.ts'
 import { type RunRecord, runRecord } from '../../src/runs/run-record.ts'
@@ -15,7 +15,12 @@ import { type Machine, openMachine } from './service.ts'
 const FULL = '/dev/full'
 
 let machine: Machine
-afterEach(() => machine?.close())
+let mend: () => void = () => undefined
+beforeAll(async () => {
+  machine = await openMachine({ schema_version: 1, name: 'p', steps: STEPS } as never, { clock: HASTY })
+})
+afterEach(() => mend())
+afterAll(() => machine?.close())
 
 const STEPS = [
   { id: 'one', name: 'one', sql: 'select 1 as a' },
@@ -27,13 +32,8 @@ const HASTY = {
   sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 5), signal),
 }
 
-async function open(steps: object[] = STEPS): Promise<Machine> {
-  machine = await openMachine({ schema_version: 1, name: 'p', steps } as never, { clock: HASTY })
-  return machine
-}
-
-/** Puts a disk that takes a run's record only if it may behind the state. Answers what takes it away. */
-async function refuseRecords(refused: (record: RunRecord) => boolean): Promise<() => void> {
+/** Puts a disk that takes a run's record only if it may behind the state, until `mend`. */
+async function refuseRecords(refused: (record: RunRecord) => boolean): Promise<void> {
   let inside: Statements | null = null
   await machine.state.write(async tx => {
     inside = tx
@@ -47,7 +47,7 @@ async function refuseRecords(refused: (record: RunRecord) => boolean): Promise<(
     await run(sql, ...values)
   }
   // What is in front of the class's own.
-  return () => void Reflect.deleteProperty(tx, 'run')
+  mend = () => void Reflect.deleteProperty(tx, 'run')
 }
 
 const once = (when: (record: RunRecord) => boolean) => {
@@ -57,7 +57,6 @@ const once = (when: (record: RunRecord) => boolean) => {
 const ended = (record: RunRecord) => record.state !== 'pending' && record.state !== 'running'
 
 it('[RUN18] a run whose beginning is not stored ends as broken off', async () => {
-  await open()
   await refuseRecords(once(record => record.state === 'running'))
   const run = await machine.run()
   expect(run).toMatchObject(BROKEN)
@@ -67,9 +66,8 @@ it('[RUN18] a run whose beginning is not stored ends as broken off', async () =>
 })
 
 it('[RUN18] a save that fails in the middle is made good by the next', async () => {
-  await open()
   await refuseRecords(once(record => record.steps.some(step => step.state === 'running')))
-  const run = await machine.run()
+  const run = await machine.run({ full: true })
   expect(run.state).toBe('success')
   await machine.restart()
   const kept = await machine.runs.read(run.run_id)
@@ -78,9 +76,8 @@ it('[RUN18] a save that fails in the middle is made good by the next', async () 
 })
 
 it('[RUN18] a run whose end is not stored ends as broken off, and that is stored when the disk takes it', async () => {
-  await open()
   let tries = 0
-  const mend = await refuseRecords(record => ended(record) && ++tries > 0)
+  await refuseRecords(record => ended(record) && ++tries > 0)
   const run = await machine.run()
   expect(run).toMatchObject(BROKEN)
   expect(await machine.runs.cancel(run.run_id)).toMatchObject(BROKEN)
@@ -101,8 +98,7 @@ it('[RUN18] a run whose end is not stored ends as broken off, and that is stored
 })
 
 it('[RUN18] a program that ends while the disk takes nothing gives the run the same end at its next start', async () => {
-  await open()
-  const mend = await refuseRecords(ended)
+  await refuseRecords(ended)
   const run = await machine.run()
   expect(run).toMatchObject(BROKEN)
   await machine.runs.close()
@@ -122,7 +118,6 @@ describe.skipIf(!existsSync(FULL))('a log', () => {
   }
 
   it('[RUN18] that takes nothing ends its run as broken off, and nothing else', async () => {
-    await open()
     const run = await machine.run({ run_id: await onFullDisk('logs') })
     expect(run).toMatchObject(BROKEN)
     expect(await machine.runs.cancel(run.run_id)).toMatchObject(BROKEN)
@@ -132,15 +127,20 @@ describe.skipIf(!existsSync(FULL))('a log', () => {
   })
 
   it('[RUN18] that takes nothing of a failed step ends its run as broken off', async () => {
-    await open([{ id: 'one', name: 'one', sql: "select cast('x' as integer) as a" }, STEPS[1]!])
+    const { definition } = machine
+    const [one, ...rest] = definition.steps
+    machine.definition = {
+      ...definition,
+      steps: [{ ...one!, sql: "select cast('x' as integer) as a" }, ...rest],
+    }
     const run = await machine.run({ run_id: await onFullDisk('private') })
     expect(run).toMatchObject(BROKEN)
     expect((await machine.run()).cause).toBe('sql')
+    machine.definition = definition
   })
 })
 
 it('[RUN18] a run whose log cannot be begun does not begin', async () => {
-  await open()
   const logs = join(machine.folder, 'logs')
   const kept = join(machine.folder, 'kept')
   await mkdir(logs, { recursive: true })
@@ -148,23 +148,21 @@ it('[RUN18] a run whose log cannot be begun does not begin', async () => {
   await writeFile(logs, 'no folder')
   const run_id = newId()
   await expect(machine.run({ run_id })).rejects.toMatchObject({ code: 'run.internal' })
-  expect((await machine.runs.list(machine.workspaceId, { limit: 10 })).runs).toEqual([])
+  expect(await machine.runs.here(run_id)).toBeNull()
   await rm(logs)
   await rename(kept, logs)
   expect((await machine.run({ run_id })).state).toBe('success')
 })
 
 it('[RUN18] a run whose record cannot be begun does not begin, and its log is closed', async () => {
-  await open()
   await refuseRecords(once(record => record.state === 'pending'))
   const run_id = newId()
   await expect(machine.run({ run_id })).rejects.toMatchObject({ code: 'run.internal' })
-  expect((await machine.runs.list(machine.workspaceId, { limit: 10 })).runs).toEqual([])
+  expect(await machine.runs.here(run_id)).toBeNull()
   expect((await machine.run({ run_id })).state).toBe('success')
 })
 
 it('[RUN18] nothing is written once a log is closed, whoever has its numbers then', async () => {
-  await open()
   const told: unknown[] = []
   const about = { run_id: newId(), workspace_id: machine.workspaceId }
   const journal = new RunJournal(
