@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import * as A from '@automerge/automerge'
 import { displayName, forkAt, type PipelineDoc } from '@pluto-duck/crdt-model'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
+import type { VoidRecord } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
 import type { State, Statements } from '../state/index.ts'
 import { applyTried, describeChanges, type StoredChange } from './admit.ts'
@@ -14,6 +15,7 @@ import {
   putInfo,
   putSnapshot,
   readDocument,
+  readErasing,
   readIndex,
   removeFromOutbox,
 } from './rows.ts'
@@ -67,6 +69,8 @@ export class DocumentStore {
   readonly unsettled = new Set<string>()
   /** What could not be loaded when it was last tried. */
   readonly unreadable = new Set<string>()
+  /** Erased pipelines whose new history has not come yet, with what was said of them. */
+  readonly erasing = new Map<string, readonly VoidRecord[]>()
   nextOrd = 1
   /** Is the device connected and caught up with a workspace? */
   live: (workspaceId: string) => boolean = () => false
@@ -88,6 +92,7 @@ export class DocumentStore {
     for (const info of infos) store.infos.set(info.documentId, info)
     for (const row of outbox) store.outbox.of(row.documentId).set(row.hash, row.ord)
     store.nextOrd = nextOrd
+    for (const [documentId, records] of await readErasing(state)) store.erasing.set(documentId, records)
     await store.outbox.open()
     return store
   }

@@ -12,7 +12,7 @@ import {
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import type { Clock } from '../clock.ts'
-import type { State } from '../state/index.ts'
+import { dueRewrite, type State } from '../state/index.ts'
 import { describeChanges } from './admit.ts'
 import { Appends } from './appends.ts'
 import { COMPACT_ROWS, DocumentStore, HOST, newActor } from './document-store.ts'
@@ -320,14 +320,21 @@ export class Documents {
   /**
    * Takes documents as the server has them (first sync, or healing one that differs). What waits in the outbox stays on top of it.
    * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`. One that cannot be read
-   * here is taken anew. With `cursor`, the last part says how far it reaches: that is stored with it.
+   * here is taken anew. With `cursor`, the last part says how far it reaches: that is stored with it. `erased` are void records of the
+   * log that erase: what they took out is kept in no draft.
    */
   adopt(
     workspaceId: string,
     items: readonly SnapshotItem[],
     cursor: number | null = null,
+    erased: readonly LogItem[] = [],
   ): Promise<{ drafts: string[] }> {
-    return this.#takeIn.adopt(workspaceId, items, cursor)
+    return this.#takeIn.adopt(workspaceId, items, cursor, erased)
+  }
+
+  /** Takes out of local drafts what was erased of documents that are here without it already. */
+  cleanDrafts(workspaceId: string, erased: readonly LogItem[]): Promise<void> {
+    return this.#takeIn.cleanDrafts(workspaceId, erased)
   }
 
   /**
@@ -438,9 +445,15 @@ export class Documents {
     return { documentId }
   }
 
+  /** Of a document that is not on this machine any more nothing is left in the folder after it. */
   async discardDraft(draftId: string): Promise<void> {
     const draft = await this.draft(draftId)
-    await this.#store.state.write(tx => removeDraft(tx, draftId))
+    const last = !this.#store.has(draft.documentId)
+    await this.#store.state.write(async tx => {
+      await removeDraft(tx, draftId)
+      if (last) await dueRewrite(tx)
+    })
+    if (last) await this.#store.state.rewrite()
     this.#store.emit({ kind: 'listed', workspaceId: draft.workspaceId, documentId: draft.documentId })
   }
 

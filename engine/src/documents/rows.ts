@@ -1,4 +1,5 @@
-import type { Subject } from '@pluto-duck/crdt-model/protocol'
+import { type Subject, type VoidRecord, voidRecord } from '@pluto-duck/crdt-model/protocol'
+import { z } from 'zod'
 import type { State, Statements } from '../state/index.ts'
 import type { StoredChange } from './admit.ts'
 
@@ -214,6 +215,30 @@ export async function removeFromOutbox(tx: Statements, ords: readonly number[]):
   }
   if (single.length > 0) ranges.push(`ord in (${single.join(',')})`)
   if (ranges.length > 0) await tx.run(`delete from outbox where ${ranges.join(' or ')}`)
+}
+
+const ERASING = 'erasing:'
+const erasingRecords = z.array(voidRecord)
+
+/** Keeps what was said of an erased document until its new history comes; no records: it came. */
+export async function putErasing(
+  tx: Statements,
+  documentId: string,
+  records: readonly VoidRecord[],
+): Promise<void> {
+  await tx.run('delete from meta where key = $1', `${ERASING}${documentId}`)
+  if (records.length > 0)
+    await tx.run('insert into meta values ($1, $2)', `${ERASING}${documentId}`, JSON.stringify(records))
+}
+
+/** The erased documents whose new history has not come yet. */
+export async function readErasing(state: State): Promise<Map<string, readonly VoidRecord[]>> {
+  const rows = await state.read.all<{ key: string; value: string }>(
+    `select key, value from meta where key like '${ERASING}%'`,
+  )
+  return new Map(
+    rows.map(row => [row.key.slice(ERASING.length), erasingRecords.parse(JSON.parse(row.value))]),
+  )
 }
 
 /** Removes what else is kept of a document's content, after it was erased on the server: versions, and what lists say of it. */

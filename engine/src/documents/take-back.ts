@@ -1,9 +1,10 @@
 import * as A from '@automerge/automerge'
 import { newId } from '@pluto-duck/crdt-model/protocol'
+import { dueRewrite } from '../state/index.ts'
 import type { DocumentStore } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
 import type { Refusal } from './events.ts'
-import { removeFromOutbox } from './rows.ts'
+import { putErasing, removeFromOutbox } from './rows.ts'
 
 /** What is here of a workspace after leaving it: local drafts, and documents that could not be made into one. */
 export interface LeftBehind {
@@ -115,27 +116,47 @@ export class TakeBack {
   }
 
   /**
-   * Takes a workspace's documents off this machine, with versions and records. What the server does not have is kept as local drafts
-   * before. A document of which that fails stays as it is, with its error in `unreadable`.
+   * Takes a workspace's documents off this machine, with versions and records; resolves when nothing of them is left in the folder. What
+   * the server does not have is kept as local drafts before, also what is written meanwhile. A document of which that fails stays as it
+   * is, with its error in `unreadable`.
    */
   async leave(workspaceId: string, refusal: Refusal): Promise<LeftBehind> {
     const drafts: string[] = []
     const unreadable: LeftBehind['unreadable'] = []
     const kept = new Set<string>()
-    for (const { documentId, base } of this.#store.list(workspaceId)) {
-      if (!this.#store.has(documentId) || this.#store.outbox.size(documentId) === 0) continue
-      try {
-        drafts.push(await this.refuse(documentId, refusal))
-      } catch (error) {
-        unreadable.push({ documentId, error })
-        kept.add(documentId)
-        if (base !== null) kept.add(base)
+    let gone: string[] | null = null
+    while (gone === null) {
+      for (const { documentId, base } of this.#store.list(workspaceId)) {
+        if (!this.#unsent(documentId) || kept.has(documentId)) continue
+        try {
+          drafts.push(await this.refuse(documentId, refusal))
+        } catch (error) {
+          unreadable.push({ documentId, error })
+          kept.add(documentId)
+          if (base !== null) kept.add(base)
+        }
       }
+      gone = await this.#forgetWorkspace(workspaceId, kept)
     }
-    const gone = this.#store.list(workspaceId).filter(info => !kept.has(info.documentId))
-    await this.#store.serial.run(async () => {
+    if (gone.length > 0) await this.#store.state.rewrite()
+    for (const documentId of gone) this.#store.emit({ kind: 'listed', workspaceId, documentId })
+    return { drafts, unreadable }
+  }
+
+  #unsent(documentId: string): boolean {
+    return this.#store.has(documentId) && this.#store.outbox.size(documentId) > 0
+  }
+
+  /** Forgets all documents but the kept ones; answers which. Null when something was written in one of them meanwhile: nothing was done. */
+  #forgetWorkspace(workspaceId: string, kept: ReadonlySet<string>): Promise<string[] | null> {
+    return this.#store.serial.run(async () => {
+      const gone = this.#store
+        .list(workspaceId)
+        .map(info => info.documentId)
+        .filter(documentId => !kept.has(documentId))
+      if (gone.some(documentId => this.#unsent(documentId))) return null
       await this.#store.flush()
-      const ids = gone.map(info => `'${info.documentId}'`).join(',')
+      const ids = gone.map(documentId => `'${documentId}'`).join(',')
       await this.#store.state.write(async tx => {
         await tx.run('update workspaces set cursor = null where workspace_id = $1', workspaceId)
         if (gone.length === 0) return
@@ -143,16 +164,20 @@ export class TakeBack {
           await tx.run(`delete from ${table} where document_id in (${ids})`)
         await tx.run(`delete from versions where parent in (${ids})`)
         await tx.run(`delete from overviews where key in (${ids})`)
+        for (const documentId of gone)
+          if (this.#store.erasing.has(documentId)) await putErasing(tx, documentId, [])
+        await dueRewrite(tx)
       })
-      for (const { documentId } of gone) {
+      for (const documentId of gone) {
         const entry = this.#store.entries.get(documentId)
         if (entry) this.#store.forget(entry)
         this.#store.infos.delete(documentId)
+        this.#store.erasing.delete(documentId)
+        this.#store.unreadable.delete(documentId)
         this.#store.outbox.drop(documentId)
         this.#store.outbox.dropRecords(documentId)
       }
+      return gone
     })
-    for (const { documentId } of gone) this.#store.emit({ kind: 'listed', workspaceId, documentId })
-    return { drafts, unreadable }
   }
 }

@@ -1,6 +1,6 @@
 import * as A from '@automerge/automerge'
 import { splitChanges } from '@pluto-duck/crdt-model'
-import { toAppError } from '@pluto-duck/crdt-model/errors'
+import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import type { Statements } from '../state/index.ts'
 import { Checked, decodeLocal, readTried, type StoredChange } from './admit.ts'
@@ -18,8 +18,8 @@ import {
   readDocument,
 } from './rows.ts'
 import { schemaOf } from './schema.ts'
-import { TakeVoid } from './take-void.ts'
-import { isVoid } from './voids.ts'
+import { type Taken, TakeVoid } from './take-void.ts'
+import { isVoid, recordsOf, voidingOf } from './voids.ts'
 
 /** What the server has, on its way into the documents: pieces of the log, and whole documents. */
 export class TakeIn {
@@ -33,7 +33,8 @@ export class TakeIn {
 
   /**
    * Takes in a piece of the log, with the cursor that it reaches, in one transaction. Each document is applied once, whatever
-   * the number of its changes. Answers the documents whose changes do not fit what is here: they have to be fetched whole.
+   * the number of its changes. Answers the documents whose changes do not fit what is here: they have to be fetched whole. A draft's
+   * void records are taken with those of its pipeline.
    */
   async applyRemote(
     workspaceId: string,
@@ -43,36 +44,53 @@ export class TakeIn {
   ): Promise<{ diverged: string[] }> {
     const diverged: string[] = []
     const told: { documentId: string; fresh: StoredChange[]; topped: boolean }[] = []
-    const reset: { documentId: string; draftId: string | null }[] = []
+    const reset: Taken['reset'][number][] = []
     let erased = false
     const written = await this.#store.serial.run(async () => {
       const rows: Rows[] = []
-      const voids: ((tx: Statements) => Promise<void>)[] = []
-      for (const [documentId, own] of groupByDocument(items)) {
-        // The document has them before their records can be read.
-        this.#store.outbox.noteLive(
-          documentId,
-          own.filter(item => !isVoid(item) && item.live),
-        )
-        try {
-          if (own.some(isVoid)) {
-            const taken = await this.#voids.take(workspaceId, documentId, own)
-            voids.push(taken.write)
-            erased ||= taken.erase
-            reset.push({ documentId, draftId: taken.draftId })
-            continue
+      const groups = groupByDocument(items)
+      const done = new Set<string>()
+      try {
+        for (const [documentId, own] of groups) {
+          if (done.has(documentId)) continue
+          // The document has them before their records can be read.
+          this.#store.outbox.noteLive(
+            documentId,
+            own.filter(item => !isVoid(item) && item.live),
+          )
+          try {
+            if (own.some(isVoid) || this.#store.erasing.has(documentId)) {
+              const forks = [...groups].filter(
+                ([id, group]) => group[0]?.base === documentId && group.some(isVoid) && this.#store.has(id),
+              )
+              const taken = await this.#voids.take(
+                voidingOf(workspaceId, own),
+                new Map(forks.map(([id, group]) => [id, voidingOf(workspaceId, group)])),
+              )
+              for (const [id] of forks) done.add(id)
+              if (taken === null) {
+                diverged.push(documentId)
+                continue
+              }
+              rows.push(...taken.rows)
+              erased ||= taken.erase
+              reset.push(...taken.reset)
+              continue
+            }
+            told.push({ documentId, ...(await this.#takeIn(workspaceId, documentId, own, rows)) })
+          } catch (error) {
+            if (toAppError(error).code === 'internal') throw error
+            diverged.push(documentId)
           }
-          told.push({ documentId, ...(await this.#takeIn(workspaceId, documentId, own, rows)) })
-        } catch (error) {
-          if (toAppError(error).code === 'internal') throw error
-          diverged.push(documentId)
         }
+      } catch (error) {
+        for (const one of rows) one.failed(toAppError(error))
+        throw error
       }
       const records = items
         .filter(item => !isVoid(item))
         .map(item => [item.document_id, item.hash, item.seq, item.received_at, item.live, item.author_id])
       const durable = this.#store.commit(rows, async tx => {
-        for (const write of voids) await write(tx)
         await tx.insert('records', records)
         await putOwnRecords(tx, ownRecords)
         await tx.run('update workspaces set cursor = $1 where workspace_id = $2', cursor, workspaceId)
@@ -134,6 +152,10 @@ export class TakeIn {
       if (topped) this.#store.forget(entry)
       throw error
     }
+    if (first.base === null && before.length > 0 && fresh.some(change => change.deps.length === 0))
+      throw new AppError('change.invalid', 'The log begins the document again.', {
+        details: { document_id: documentId },
+      })
     const known = schemaOf(entry.doc) <= this.#store.schema.version
     if (fresh.length > 0) this.#store.apply(entry, fresh)
     // It was upgraded elsewhere: a view that has it open may not write any more.
@@ -154,29 +176,48 @@ export class TakeIn {
   /**
    * Takes documents as the server has them (first sync, or healing one that differs). What waits in the outbox stays on top of it.
    * Content that neither the server has nor the outbox carries is kept as a local draft of code `diverged`. One that cannot be read
-   * here is taken anew. With `cursor`, the last part says how far it reaches: that is stored with it.
+   * here is taken anew. With `cursor`, the last part says how far it reaches: that is stored with it. `erased` are void records of the
+   * log that erase: what they took out is kept in no draft.
    */
   async adopt(
     workspaceId: string,
     items: readonly SnapshotItem[],
     cursor: number | null = null,
+    erased: readonly LogItem[] = [],
   ): Promise<{ drafts: string[] }> {
     // What drafts build on comes first.
     const forks = items.filter(item => item.base !== null)
     const others = items.filter(item => item.base === null)
-    const drafts = await this.#adopt(workspaceId, others, forks.length > 0 ? null : cursor)
-    if (forks.length > 0) drafts.push(...(await this.#adopt(workspaceId, forks, cursor)))
+    const drafts = await this.#adopt(workspaceId, others, forks.length > 0 ? null : cursor, erased)
+    if (forks.length > 0) drafts.push(...(await this.#adopt(workspaceId, forks, cursor, erased)))
     return { drafts }
+  }
+
+  /** Takes out of local drafts what was erased of documents that are here without it already. */
+  async cleanDrafts(workspaceId: string, erased: readonly LogItem[]): Promise<void> {
+    // A draft's history holds its pipeline's.
+    const roots = erased.filter(item => item.base === null)
+    let cleaned = false
+    for (const [documentId, items] of groupByDocument(roots))
+      await this.#store.serial.run(async () => {
+        await this.#store.flush()
+        if (await this.#voids.clean(workspaceId, documentId, recordsOf(items))) cleaned = true
+      })
+    if (cleaned) await this.#store.state.rewrite()
   }
 
   async #adopt(
     workspaceId: string,
     items: readonly SnapshotItem[],
     cursor: number | null,
+    erased: readonly LogItem[],
   ): Promise<string[]> {
     const drafts: string[] = []
     const changed: string[] = []
+    const reset: Taken['reset'][number][] = []
+    let erases = false
     await this.#store.serial.run(async () => {
+      const rows: Rows[] = []
       const writes: ((tx: Statements) => Promise<void>)[] = []
       const added: Added[] = []
       await this.#store.flush()
@@ -185,6 +226,13 @@ export class TakeIn {
         const known = this.#store.infos.get(item.document_id)
         if (!known && !this.#store.outbox.size(item.document_id)) {
           added.push({ info: infoOf(workspaceId, item, at), ord: this.#store.nextOrd++, bytes: item.bytes })
+          continue
+        }
+        const taken = await this.#takeErased(workspaceId, item, erased)
+        if (taken) {
+          rows.push(...taken.rows)
+          reset.push(...taken.reset)
+          erases = true
           continue
         }
         const same = known !== undefined && sameHeads(known.heads, item.heads)
@@ -202,7 +250,7 @@ export class TakeIn {
         }
         writes.push(this.#replace(workspaceId, item))
       }
-      await this.#store.state.write(async tx => {
+      await this.#store.commit(rows, async tx => {
         for (const write of writes) await write(tx)
         await addDocuments(tx, added)
         if (cursor !== null)
@@ -213,9 +261,31 @@ export class TakeIn {
       for (const documentId of changed)
         if (this.#store.infos.get(documentId)?.base === null) await this.#store.loadIfReadable(documentId)
     })
+    if (erases) await this.#store.state.rewrite()
     for (const documentId of changed) this.#store.emit({ kind: 'reset', documentId, draftId: null })
+    for (const { documentId, draftId } of reset) {
+      if (draftId !== null) drafts.push(draftId)
+      this.#store.emit({ kind: 'reset', documentId, draftId })
+      this.#store.emit({ kind: 'listed', workspaceId, documentId })
+    }
     for (const item of items) this.#store.emitListed(item.document_id)
     return drafts
+  }
+
+  /** The document as the server has it, when something that was erased is here of it; else null. */
+  async #takeErased(
+    workspaceId: string,
+    item: SnapshotItem,
+    erased: readonly LogItem[],
+  ): Promise<Taken | null> {
+    // What was erased behind the item comes with the log.
+    const said = erased.filter(one => one.document_id === item.document_id && one.seq <= item.seq)
+    const records = recordsOf(said)
+    const due = this.#store.erasing.has(item.document_id)
+    if (!due && !(await this.#voids.holds(item.document_id, records))) return null
+    const { document_id: documentId, kind, subject, base } = item
+    const arrived = base === null ? changesOf(item.bytes) : splitChanges(item.bytes)
+    return await this.#voids.take({ workspaceId, documentId, kind, subject, base, records, arrived })
   }
 
   /** What this machine has acknowledged of a document and the server does not have, as a draft. */
@@ -265,6 +335,13 @@ export class TakeIn {
       await putSnapshot(tx, { documentId: item.document_id, ord, heads: item.heads, bytes: item.bytes }, keep)
     }
   }
+}
+
+const changesOf = (bytes: Uint8Array): Uint8Array[] => {
+  const doc = A.load<unknown>(bytes)
+  const changes = A.getAllChanges(doc)
+  A.free(doc)
+  return changes
 }
 
 const infoOf = (workspaceId: string, item: SnapshotItem, updatedAt: string): DocumentInfo => ({

@@ -1,15 +1,18 @@
 import * as A from '@automerge/automerge'
-import {
-  createPipeline,
-  makeEqualTo,
-  type PipelineDoc,
-  pipelineFromDoc,
-  rebaseDefinition,
-} from '@pluto-duck/crdt-model'
+import { createPipeline, type PipelineDoc, pipelineFromDoc } from '@pluto-duck/crdt-model'
 import { decodeVoid, type LogItem, type VoidRecord, voidedBy } from '@pluto-duck/crdt-model/protocol'
 import { describeChanges, type StoredChange } from './admit.ts'
+import type { DocumentInfo } from './rows.ts'
 
 type Doc = A.Doc<unknown>
+
+/** What is said of one document: what is taken out of it, and what the server has of it besides, as far as that came along. */
+export interface Voiding
+  extends Pick<DocumentInfo, 'workspaceId' | 'documentId' | 'kind' | 'subject' | 'base'> {
+  readonly records: readonly VoidRecord[]
+  /** Changes, each after what it depends on. */
+  readonly arrived: readonly Uint8Array[]
+}
 
 /** What void records and the changes beside them make of a document's changes. */
 export interface Sorted {
@@ -28,24 +31,31 @@ export interface Sorted {
 
 export const isVoid = (item: LogItem): boolean => item.record === 'void'
 
+export const recordsOf = (items: readonly LogItem[]): VoidRecord[] =>
+  items.filter(isVoid).map(item => decodeVoid(item.bytes))
+
+/** What the items of one document say. */
+export const voidingOf = (workspaceId: string, items: readonly LogItem[]): Voiding => {
+  const { document_id: documentId, kind, subject, base } = items[0] as LogItem
+  const arrived = items.filter(item => !isVoid(item)).map(item => item.bytes)
+  return { workspaceId, documentId, kind, subject, base, records: recordsOf(items), arrived }
+}
+
 /**
  * Sorts a document's changes, those that are here and those that come with the void records. `unacknowledged` are the hashes
- * that the server has not stored, as far as this machine knows.
+ * that the server has not stored, as far as this machine knows; `outside` is what is out of the document that it is a draft of.
  */
 export function sortVoided(
   here: readonly StoredChange[],
   unacknowledged: ReadonlySet<string>,
-  items: readonly LogItem[],
+  { records, arrived }: Pick<Voiding, 'records' | 'arrived'>,
+  outside: Iterable<string> = [],
 ): Sorted {
-  const records: VoidRecord[] = items.filter(isVoid).map(item => decodeVoid(item.bytes))
   const known = new Set(here.map(change => change.hash))
-  const arrived = describeChanges(items.filter(item => !isVoid(item)).map(item => item.bytes))
-  const stored = new Set(arrived.map(change => change.hash))
-  const all = [...here, ...arrived.filter(change => !known.has(change.hash))]
-  const out = voidedBy(
-    records.flatMap(record => record.hashes),
-    all,
-  )
+  const came = describeChanges(arrived)
+  const stored = new Set(came.map(change => change.hash))
+  const all = [...here, ...came.filter(change => !known.has(change.hash))]
+  const out = voidedBy([...records.flatMap(record => record.hashes), ...outside], all)
   const waits = (change: StoredChange): boolean => unacknowledged.has(change.hash) && !stored.has(change.hash)
   return {
     kept: all.filter(change => !out.has(change.hash) && !waits(change)),
@@ -77,23 +87,4 @@ export function loadable(doc: Doc): Uint8Array {
     A.free(content)
     return saved
   }
-}
-
-/**
- * Edits that were made on a history which was erased, as edits of the document as it is now: nothing of the old history is in the
- * bytes. Null when nothing of them is left.
- */
-export function rebased(edits: { readonly base: Doc; readonly mine: Doc }, now: Doc): Uint8Array | null {
-  const definitionOf = (doc: Doc) => pipelineFromDoc(doc as A.Doc<PipelineDoc>)
-  const wanted = rebaseDefinition({
-    base: definitionOf(edits.base),
-    mine: definitionOf(edits.mine),
-    theirs: definitionOf(now),
-  })
-  const copy = A.clone(now) as A.Doc<PipelineDoc>
-  const next = makeEqualTo(copy, wanted, 'edits that waited')
-  const same = A.getHeads(next).join() === A.getHeads(now).join()
-  const bytes = same ? null : A.save(next)
-  A.free(next)
-  return bytes
 }

@@ -20,6 +20,15 @@ const GROUP = 256
 const REWRITE = 'rewrite'
 const open = new Set<string>()
 
+/**
+ * Says in a transaction that deletes content that this has to leave the file as well: what `rewrite` does after it, or the next start
+ * when the program dies in between.
+ */
+export async function dueRewrite(tx: Statements): Promise<void> {
+  await tx.run('delete from meta where key = $1', REWRITE)
+  await tx.run('insert into meta values ($1, $2)', REWRITE, 'due')
+}
+
 /** Opens the database of a data folder, which is made when it is not there. */
 export type OpenDatabase = (folder: string) => Promise<Database>
 
@@ -116,10 +125,11 @@ export class State {
    * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began.
    */
   async rewrite(): Promise<void> {
-    await this.write(async tx => {
-      await tx.run('delete from meta where key = $1', REWRITE)
-      await tx.run('insert into meta values ($1, $2)', REWRITE, 'due')
-    })
+    if (this.#instance.keepsDeleted === false) {
+      await this.write(tx => tx.run('delete from meta where key = $1', REWRITE))
+      return
+    }
+    await this.write(dueRewrite)
     // Between two commits nothing is open.
     while (this.#pump) await this.#pump
     this.#pump = this.#rewriteNow().finally(() => {

@@ -37,6 +37,8 @@ export interface Connection {
 /** An open database file. */
 export interface Database {
   connect(): Promise<Connection>
+  /** False for one whose file holds nothing of deleted rows. Default true. */
+  readonly keepsDeleted?: boolean
   closeSync(): void
 }
 

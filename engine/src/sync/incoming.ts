@@ -1,4 +1,5 @@
 import type { LogItem } from '@pluto-duck/crdt-model/protocol'
+import { Erased } from './erased.ts'
 import { readLog, readSnapshot } from './exchange.ts'
 import type { SyncOptions } from './options.ts'
 import type { Standing } from './standing.ts'
@@ -19,9 +20,17 @@ export class Incoming {
 
   async snapshot(): Promise<void> {
     const { workspaceId, client, documents } = this.#o
+    // What was kept of the workspace when this device left it: something of that may have been erased meanwhile.
+    const erased = (await documents.drafts(workspaceId)).length > 0 ? new Erased(this.#o, this.#stop) : null
     const end = await readSnapshot(client, workspaceId, this.#stop, async (items, last) => {
-      await documents.adopt(workspaceId, items, last?.seq ?? null)
+      const seq = last?.seq ?? null
+      if (erased === null) await documents.adopt(workspaceId, items, seq)
+      else await documents.adopt(workspaceId, items, null, await erased.upToNow())
     })
+    if (erased !== null) {
+      await documents.cleanDrafts(workspaceId, await erased.upToNow())
+      await documents.applyRemote(workspaceId, [], end.seq)
+    }
     this.#standing.ahead.clear()
     this.#standing.cursor = end.seq
     this.#standing.serverSeq = end.seq
@@ -83,11 +92,13 @@ export class Incoming {
     const attempt = ++this.#standing.healed
     const there = new Set<string>()
     const drafts: string[] = []
+    const erased = new Erased(this.#o, this.#stop)
     this.#o.log('error', 'this device and the server differ; healing', { attempt })
     const end = await readSnapshot(client, workspaceId, this.#stop, async items => {
       for (const item of items) there.add(item.document_id)
-      drafts.push(...(await documents.adopt(workspaceId, items)).drafts)
+      drafts.push(...(await documents.adopt(workspaceId, items, null, await erased.upToNow())).drafts)
     })
+    await documents.cleanDrafts(workspaceId, await erased.upToNow())
     for (const { documentId } of documents.list(workspaceId)) {
       if (there.has(documentId) || documents.waiting({ documentId }) > 0) continue
       drafts.push(await documents.setAside(documentId))

@@ -322,6 +322,24 @@ describe('documents', () => {
     expect(opened.bytes).toEqual(bytes)
   })
 
+  it('[LEAVE1] what is written while a workspace goes is kept as a local draft too', async () => {
+    const [first, second] = [await create('first'), await create('second')]
+    await acknowledgeAll(first)
+    const typing = await view(first)
+    let written: Promise<unknown> | null = null
+    documents.on(event => {
+      if (event.kind === 'reset' && event.documentId === second)
+        written = documents.append(first, [typing.edit('at the last moment')], 'v')
+    })
+    const { drafts } = await documents.leave(workspaceId, { code: 'permission', reason: 'removed' })
+    await written
+    expect(drafts).toHaveLength(2)
+    const kept = (await documents.drafts(workspaceId)).find(draft => draft.documentId === first)
+    const { bytes } = await documents.draft(kept?.draftId ?? '')
+    expect(pipelineFromDoc(A.load<PipelineDoc>(bytes)).description).toBe('at the last moment')
+    expect(documents.list(workspaceId)).toEqual([])
+  })
+
   it('[HOSTDOC8] an edit by the host that throws leaves the document as it was', async () => {
     const documentId = await create()
     await expect(

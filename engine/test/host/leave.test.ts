@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -56,16 +56,22 @@ const remove = async (workspace_id: string, by: Person, email: string) => {
   const { user_id } = value.members.find(member => member.email === email) as { user_id: string }
   await by.client.call(identityRoutes.removeMember, { params: { workspace_id, user_id } })
 }
+const filesWith = (folder: string, text: string): string[] =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .map(name => join(folder, name))
+    .filter(path => statSync(path).isFile() && readFileSync(path).includes(text))
 const names = async (host: Host) =>
   (await call(host, 'pipeline.list', {})).pipelines.map(one => one.name).sort()
 
 it('[LEAVE1] who was removed keeps what was not sent as local drafts, and nothing else; and may come back', async () => {
   const workspace = await server.workspace(ada)
   await server.join(workspace, ada, bob, 'editor')
-  const host = await hostOf(bob)
+  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
+  const host = await hostOf(bob, folder)
   await call(host, 'workspace.list', {})
   await call(host, 'workspace.select', { workspace_id: workspace })
-  await call(host, 'pipeline.import', { files: files('sent', 'select 1 as a\n') })
+  const theirs = 'what-is-only-of-that-workspace-5f2c'
+  await call(host, 'pipeline.import', { files: files('sent', `select '${theirs}' as a\n`) })
   await call(host, 'pipeline.import', { files: files('edited', 'select 1 as a\n') })
   await call(host, 'sync.now', {})
   await call(host, 'sync.pause', { paused: true })
@@ -92,6 +98,7 @@ it('[LEAVE1] who was removed keeps what was not sent as local drafts, and nothin
   )
   expect(texts.sort()).toEqual(['select 2 as mine\n', 'select 3 as mine\n'])
   expect((await call(host, 'sync.state', {})).state).toBe('needs_you')
+  expect(filesWith(folder, theirs)).toEqual([])
 
   await server.join(workspace, ada, bob, 'editor')
   await call(host, 'workspace.list', {})

@@ -15,6 +15,7 @@ export async function openLight(folder: string): Promise<Database> {
   const file = join(folder, LIGHT_FILE)
   const connections = new Set<LightConnection>()
   return {
+    keepsDeleted: false,
     connect: async () => {
       const one = new LightConnection(file)
       connections.add(one)
@@ -33,7 +34,9 @@ class LightConnection implements Connection {
   constructor(file: string) {
     this.#sql = new DatabaseSync(file)
     // Readers see what is committed while a transaction is open, and a copy of both files is the last commit.
-    this.#sql.exec('pragma journal_mode = wal; pragma synchronous = off; pragma wal_autocheckpoint = 0')
+    this.#sql.exec(
+      'pragma journal_mode = wal; pragma synchronous = off; pragma wal_autocheckpoint = 0; pragma secure_delete = on',
+    )
   }
 
   async run(sql: string): Promise<void> {

@@ -28,6 +28,8 @@ export class Device {
   schema: Schema | undefined
   /** Lets so many requests through and loses their replies. */
   loseReplies = 0
+  /** What its sync said. */
+  readonly logged: string[] = []
   /** What was asked of the log: the query of each reading. */
   readonly readings: { readonly after: number; readonly limit: number }[] = []
   /** Called with each push that is about to leave, and with its answer before the device hears of it. */
@@ -95,7 +97,7 @@ export class Device {
       documents: this.documents,
       clock: systemClock,
       signedIn: async () => true,
-      log: () => undefined,
+      log: (_, message) => void this.logged.push(message),
     })
   }
 
