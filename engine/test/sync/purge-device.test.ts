@@ -76,15 +76,18 @@ const pasted = async () => {
   const pipeline = await a.createPipeline('weekly')
   await insert(a, pipeline, `/* ${SECRET} */ `)
   const [guilty] = (await a.heads(pipeline)) as [string]
-  await a.sync.start()
-  await a.until('in_sync', 0)
+  await synced(a)
   return { a, pipeline, guilty }
+}
+/** Asked for, it does not wait until nobody types any more. */
+const synced = async (one: Device) => {
+  await one.sync.start()
+  await one.sync.now()
+  await one.until('in_sync', 0)
 }
 const follow = async (a: Device) => {
   a.sync.pause(false)
-  await a.sync.start()
-  await a.sync.now()
-  await a.until('in_sync', 0)
+  await synced(a)
   expect(filesWithSecret(a)).toEqual([])
 }
 const HEALING = 'this device and the server differ; healing'
@@ -96,7 +99,7 @@ describe('what was erased on the server, on a device', () => {
       const sent = await fork(a, pipeline)
       await insert(a, sent, 'sent; ')
       const untouched = await fork(a, pipeline)
-      await a.until('in_sync', 0)
+      await synced(a)
       a.sync.pause(true)
       await insert(a, sent, '-- unsent\n')
       const unsent = await fork(a, pipeline)
@@ -113,7 +116,7 @@ describe('what was erased on the server, on a device', () => {
       expect(a.logged).not.toContain(HEALING)
       const [first] = await a.documents.drafts(a.workspaceId)
       await a.documents.applyDraft(first!.draftId)
-      await a.until('in_sync', 0)
+      await synced(a)
       await reopen(a)
       await follow(a)
       expect(await sqlOf(a, pipeline)).toMatch(/sent\nselect 1$/)
@@ -129,7 +132,7 @@ describe('what was erased on the server, on a device', () => {
     await follow(b)
     const draft = await fork(b, pipeline)
     await insert(b, draft, 'better; ')
-    await b.until('in_sync', 0)
+    await synced(b)
     await follow(a)
     expect([await sqlOf(a, pipeline), await sqlOf(a, draft)]).toEqual(['select 1', 'better; select 1'])
     expect(await draftsOf(a)).toMatchObject([{ documentId: pipeline, text: '-- unsent\nselect 1' }])
@@ -139,13 +142,12 @@ describe('what was erased on the server, on a device', () => {
   it('[SYNC13] a draft that was never sent, of what was taken out of its pipeline, becomes a local draft; others stay', async () => {
     const a = await world.device(world.ada)
     const pipeline = await a.createPipeline('weekly')
-    await a.sync.start()
-    await a.until('in_sync', 0)
+    await synced(a)
     const early = await fork(a, pipeline)
     await insert(a, early, 'early; ')
     await insert(a, pipeline, 'guilty; ')
     const [guilty] = (await a.heads(pipeline)) as [string]
-    await a.until('in_sync', 0)
+    await synced(a)
     a.sync.pause(true)
     await insert(a, early, 'unsent; ')
     const late = await fork(a, pipeline)
@@ -194,13 +196,12 @@ describe('what was erased on the server, on a device', () => {
   it('[SYNC13] a void record of a document that cannot be read here takes nothing of what waits in it', async () => {
     const { a, pipeline } = await pasted()
     const b = await world.device(world.bob)
-    await b.sync.start()
-    await b.until('in_sync', 0)
+    await synced(b)
     a.sync.pause(true)
     await insert(a, pipeline, '-- unsent\n')
     await insert(b, pipeline, 'guilty; ')
     const [guilty] = (await b.heads(pipeline)) as [string]
-    await b.until('in_sync', 0)
+    await synced(b)
     await server.takeOut(a.workspaceId, pipeline, [guilty])
     await a.state.write(tx =>
       tx.run(
@@ -209,8 +210,7 @@ describe('what was erased on the server, on a device', () => {
       ),
     )
     await reopen(a)
-    await a.sync.start()
-    await a.until('in_sync', 0)
+    await synced(a)
     expect(await sqlOf(a, pipeline)).toBe(`-- unsent\n/* ${SECRET} */ select 1`)
     expect(await draftsOf(a)).toEqual([])
   })
@@ -247,6 +247,7 @@ describe('what was erased on the server, on a device', () => {
     a.sync.pause(false)
     await a.sync.now()
     expect(dead).toBe(true)
+    expect(await a.state.read.all("select value from meta where key = 'rewrite'")).toEqual([{ value: 'due' }])
     expect(filesWithSecret(a)).not.toEqual([])
     await reopen(a)
     await follow(a)
@@ -257,7 +258,7 @@ describe('what was erased on the server, on a device', () => {
       const { a, pipeline, guilty } = await pasted()
       const draft = await fork(a, pipeline)
       await insert(a, draft, 'sent; ')
-      await a.until('in_sync', 0)
+      await synced(a)
       a.sync.pause(true)
       await insert(a, pipeline, '-- refused\n')
       await a.documents.refuse(pipeline, { code: 'quota', reason: 'full' })
@@ -276,7 +277,7 @@ describe('what was erased on the server, on a device', () => {
         [pipeline, '-- unsent\nselect 1'],
       ])
       for (const { draftId } of await a.documents.drafts(a.workspaceId)) await a.documents.applyDraft(draftId)
-      await a.until('in_sync', 0)
+      await synced(a)
       expect(await sqlOf(a, pipeline)).toMatch(/^-- (unsent|refused)\n-- (unsent|refused)\nselect 1$/)
     })
 
@@ -285,7 +286,7 @@ describe('what was erased on the server, on a device', () => {
     const kept = await seqOf(a)
     const heads = await a.heads(pipeline)
     await insert(a, pipeline, 'after the backup; ')
-    await a.until('in_sync', 0)
+    await synced(a)
     a.sync.pause(true)
     await insert(a, pipeline, '-- unsent\n')
     await a.close()
@@ -294,8 +295,7 @@ describe('what was erased on the server, on a device', () => {
     const restored = await startServer(readConfig(config), { log: pino({ level: 'silent' }) })
     await server.purge(pipeline, [guilty])
     const again = await Device.start(restored.url, world.ada.token, a.workspaceId, a.folder)
-    await again.sync.start()
-    await again.until('in_sync', 0)
+    await synced(again)
     expect(filesWithSecret(again)).toEqual([])
     expect(await sqlOf(again, pipeline)).toBe('select 1')
     expect((await draftsOf(again)).map(one => one.text)).toEqual(['-- unsent\nselect 1'])
@@ -323,8 +323,7 @@ describe('what was erased on the server, on a device', () => {
       const bodies = (doc: A.Doc<unknown>) =>
         readComments(doc as A.Doc<CommentsDoc>).threads.flatMap(one => one.messages.map(({ body }) => body))
       await say(`it is ${SECRET}`)
-      await a.sync.start()
-      await a.until('in_sync', 0)
+      await synced(a)
       a.sync.pause(true)
       if (refused) {
         await say('refused')
