@@ -93,34 +93,33 @@ const follow = async (a: Device) => {
 const HEALING = 'this device and the server differ; healing'
 
 describe('what was erased on the server, on a device', () => {
-  for (const restarted of [false, true])
-    it(`[SYNC14] what waits in drafts of the pipeline becomes local drafts of it${restarted ? ', also after a restart' : ''}`, async () => {
-      const { a, pipeline, guilty } = await pasted()
-      const sent = await fork(a, pipeline)
-      await insert(a, sent, 'sent; ')
-      const untouched = await fork(a, pipeline)
-      await synced(a)
-      a.sync.pause(true)
-      await insert(a, sent, '-- unsent\n')
-      const unsent = await fork(a, pipeline)
-      await insert(a, unsent, '-- never sent\n')
-      if (restarted) await reopen(a)
-      await server.purge(pipeline, [guilty])
-      await follow(a)
-      expect(await sqlOf(a, pipeline)).toBe('select 1')
-      for (const draft of [sent, untouched, unsent]) expect(a.documents.has(draft)).toBe(false)
-      expect(await draftsOf(a)).toEqual([
-        { documentId: pipeline, code: 'void', text: '-- never sent\nselect 1' },
-        { documentId: pipeline, code: 'void', text: '-- unsent\nselect 1' },
-      ])
-      expect(a.logged).not.toContain(HEALING)
-      const [first] = await a.documents.drafts(a.workspaceId)
-      await a.documents.applyDraft(first!.draftId)
-      await synced(a)
-      await reopen(a)
-      await follow(a)
-      expect(await sqlOf(a, pipeline)).toMatch(/sent\nselect 1$/)
-    })
+  it('[SYNC14] what waits in drafts of the pipeline becomes local drafts of it, also after a restart', async () => {
+    const { a, pipeline, guilty } = await pasted()
+    const sent = await fork(a, pipeline)
+    await insert(a, sent, 'sent; ')
+    const untouched = await fork(a, pipeline)
+    await synced(a)
+    a.sync.pause(true)
+    await insert(a, sent, '-- unsent\n')
+    const unsent = await fork(a, pipeline)
+    await insert(a, unsent, '-- never sent\n')
+    await reopen(a)
+    await server.purge(pipeline, [guilty])
+    await follow(a)
+    expect(await sqlOf(a, pipeline)).toBe('select 1')
+    for (const draft of [sent, untouched, unsent]) expect(a.documents.has(draft)).toBe(false)
+    expect(await draftsOf(a)).toEqual([
+      { documentId: pipeline, code: 'void', text: '-- never sent\nselect 1' },
+      { documentId: pipeline, code: 'void', text: '-- unsent\nselect 1' },
+    ])
+    expect(a.logged).not.toContain(HEALING)
+    const [first] = await a.documents.drafts(a.workspaceId)
+    await a.documents.applyDraft(first!.draftId)
+    await synced(a)
+    await reopen(a)
+    await follow(a)
+    expect(await sqlOf(a, pipeline)).toMatch(/sent\nselect 1$/)
+  })
 
   it('[SYNC14] a new draft of the pipeline that comes with the void record stands on the new history', async () => {
     const { a, pipeline, guilty } = await pasted()
@@ -161,37 +160,34 @@ describe('what was erased on the server, on a device', () => {
     expect(a.logged).not.toContain(HEALING)
   })
 
-  for (const purges of [1, 2])
-    it(`[SYNC14] ${purges === 1 ? 'a void record' : 'each of two void records'} that comes alone loses nothing: what waits is kept until the new history is there`, async () => {
-      const { a, pipeline, guilty } = await pasted()
-      a.sync.pause(true)
-      await insert(a, pipeline, '-- refused\n')
-      await a.documents.refuse(pipeline, { code: 'quota', reason: 'full' })
-      await insert(a, pipeline, '-- unsent\n')
-      const draft = await fork(a, pipeline)
-      await insert(a, draft, '-- never sent\n')
-      await server.purge(pipeline, [guilty])
-      if (purges === 2) await server.purge(pipeline)
-      const { cursor } = (await a.state.read.first<{ cursor: number }>('select cursor from workspaces'))!
-      const { items } = await readLog(a.client, a.workspaceId, cursor, new AbortController().signal)
-      expect(items.map(item => item.record ?? 'change')).toEqual([
-        ...Array.from({ length: purges }, () => 'void'),
-        'change',
-      ])
-      // As pages that end anywhere bring them.
-      for (const item of items as LogItem[]) {
-        expect(await a.documents.applyRemote(a.workspaceId, [item], item.seq)).toEqual({ diverged: [] })
-        await reopen(a)
-      }
-      await follow(a)
-      expect(await sqlOf(a, pipeline)).toBe('select 1')
-      expect(await draftsOf(a)).toEqual([
-        { documentId: pipeline, code: 'void', text: '-- never sent\nselect 1' },
-        { documentId: pipeline, code: 'quota', text: '-- refused\nselect 1' },
-        { documentId: pipeline, code: 'void', text: '-- unsent\nselect 1' },
-      ])
-      expect(a.logged).not.toContain(HEALING)
-    })
+  it('[SYNC14] void records that come alone lose nothing: what waits is kept until the new history is there', async () => {
+    const { a, pipeline, guilty } = await pasted()
+    a.sync.pause(true)
+    await insert(a, pipeline, '-- refused\n')
+    await a.documents.refuse(pipeline, { code: 'quota', reason: 'full' })
+    await insert(a, pipeline, '-- unsent\n')
+    const draft = await fork(a, pipeline)
+    await insert(a, draft, '-- never sent\n')
+    await server.purge(pipeline, [guilty])
+    // The history that the first one began is never sent.
+    await server.purge(pipeline)
+    const { cursor } = (await a.state.read.first<{ cursor: number }>('select cursor from workspaces'))!
+    const { items } = await readLog(a.client, a.workspaceId, cursor, new AbortController().signal)
+    expect(items.map(item => item.record ?? 'change')).toEqual(['void', 'void', 'change'])
+    // As pages that end anywhere bring them.
+    for (const item of items as LogItem[]) {
+      expect(await a.documents.applyRemote(a.workspaceId, [item], item.seq)).toEqual({ diverged: [] })
+      await reopen(a)
+    }
+    await follow(a)
+    expect(await sqlOf(a, pipeline)).toBe('select 1')
+    expect(await draftsOf(a)).toEqual([
+      { documentId: pipeline, code: 'void', text: '-- never sent\nselect 1' },
+      { documentId: pipeline, code: 'quota', text: '-- refused\nselect 1' },
+      { documentId: pipeline, code: 'void', text: '-- unsent\nselect 1' },
+    ])
+    expect(a.logged).not.toContain(HEALING)
+  })
 
   it('[SYNC13] a void record of a document that cannot be read here takes nothing of what waits in it', async () => {
     const { a, pipeline } = await pasted()
@@ -304,41 +300,38 @@ describe('what was erased on the server, on a device', () => {
     await a.open()
   })
 
-  for (const refused of [false, true])
-    it(`[SYNC14] of erased comments an unsent message is kept as text${refused ? ', also one that was refused before' : ''}`, async () => {
-      const a = await world.device(world.ada)
-      const subject = { subject_kind: 'pipeline', subject_id: await a.createPipeline('weekly') } as const
-      const documentId = commentsDocumentId(subject)
-      await a.documents.create({
-        documentId,
-        workspaceId: a.workspaceId,
-        kind: 'comments',
-        subject: { kind: 'pipeline', id: subject.subject_id },
-        doc: createComments(subject),
-      })
-      const say = (body: string) =>
-        a.documents.edit<CommentsDoc>(documentId, doc =>
-          editComments(doc, 'say', d => addThread(d, { anchor: { kind: 'subject' }, body })),
-        )
-      const bodies = (doc: A.Doc<unknown>) =>
-        readComments(doc as A.Doc<CommentsDoc>).threads.flatMap(one => one.messages.map(({ body }) => body))
-      await say(`it is ${SECRET}`)
-      await synced(a)
-      a.sync.pause(true)
-      if (refused) {
-        await say('refused')
-        await a.documents.refuse(documentId, { code: 'quota', reason: 'full' })
-      }
-      await say('unsent')
-      await server.purge(documentId)
-      await follow(a)
-      expect(await a.documents.read(documentId, bodies)).toEqual([])
-      const drafts = await a.documents.drafts(a.workspaceId)
-      const texts = await Promise.all(
-        drafts.map(async ({ draftId }) => bodies(A.load((await a.documents.draft(draftId)).bytes))),
-      )
-      expect(texts.sort()).toEqual(refused ? [['refused'], ['unsent']] : [['unsent']])
+  it('[SYNC14] of erased comments unsent messages are kept as text, also one that was refused before', async () => {
+    const a = await world.device(world.ada)
+    const subject = { subject_kind: 'pipeline', subject_id: await a.createPipeline('weekly') } as const
+    const documentId = commentsDocumentId(subject)
+    await a.documents.create({
+      documentId,
+      workspaceId: a.workspaceId,
+      kind: 'comments',
+      subject: { kind: 'pipeline', id: subject.subject_id },
+      doc: createComments(subject),
     })
+    const say = (body: string) =>
+      a.documents.edit<CommentsDoc>(documentId, doc =>
+        editComments(doc, 'say', d => addThread(d, { anchor: { kind: 'subject' }, body })),
+      )
+    const bodies = (doc: A.Doc<unknown>) =>
+      readComments(doc as A.Doc<CommentsDoc>).threads.flatMap(one => one.messages.map(({ body }) => body))
+    await say(`it is ${SECRET}`)
+    await synced(a)
+    a.sync.pause(true)
+    await say('refused')
+    await a.documents.refuse(documentId, { code: 'quota', reason: 'full' })
+    await say('unsent')
+    await server.purge(documentId)
+    await follow(a)
+    expect(await a.documents.read(documentId, bodies)).toEqual([])
+    const drafts = await a.documents.drafts(a.workspaceId)
+    const texts = await Promise.all(
+      drafts.map(async ({ draftId }) => bodies(A.load((await a.documents.draft(draftId)).bytes))),
+    )
+    expect(texts.sort()).toEqual([['refused'], ['unsent']])
+  })
 })
 
 const seqOf = async (of: Device): Promise<number> => {
