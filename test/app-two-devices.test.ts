@@ -81,8 +81,31 @@ const sameText = async (left: AppPage, right: AppPage, parts: readonly string[])
   }
 }
 
+/** [UI17] The owner makes the colleague a viewer, then removes her; she only sees who is a member. */
+const people = async (owner: AppPage, colleague: AppPage): Promise<void> => {
+  for (const app of [owner, colleague]) {
+    await app.at('workspace-switch').click()
+    await app.page.getByRole('menuitem', { name: 'Members and invitations' }).click()
+    await app.at('member-item').nth(1).waitFor()
+  }
+  expect(await colleague.at('member-remove').count()).toBe(0)
+  expect(await owner.axe()).toEqual([])
+  const grace = owner.page.locator('[data-testid=member-item][data-email="grace@example.com"]')
+  await grace.getByTestId('member-role').selectOption('viewer')
+  await owner.page.locator('[data-testid=member-item][data-role=viewer]').waitFor()
+  await owner.page.getByLabel('Email').fill('alan@example.com')
+  await owner.page.getByRole('button', { name: 'Make the link' }).click()
+  await owner.at('invitation-item').getByRole('button').click()
+  await owner.at('invitation-item').waitFor({ state: 'detached' })
+  await grace.getByTestId('member-remove').click()
+  await owner.at('confirm-action').click()
+  await owner.at('members-dialog').waitFor()
+  await grace.waitFor({ state: 'detached' })
+  expect(await owner.at('member-item').count()).toBe(1)
+}
+
 describe.skipIf(!chromium)('two people before their own apps', () => {
-  it('[A3] edit live, edit the same step offline, look at what met, publish it, and restore', async () => {
+  it('[A3][UI17] edit live, edit the same step offline, look at what met, publish it, and restore', async () => {
     const { left, right, hash } = await twoPeople()
 
     // Both online: each sees what the other types, and where they are.
@@ -187,6 +210,7 @@ describe.skipIf(!chromium)('two people before their own apps', () => {
       )
       expect(await app.at('marks-banner').count()).toBe(0)
     }
+    await people(left, right)
     expect(left.errors).toEqual([])
     expect(right.errors).toEqual([])
   })

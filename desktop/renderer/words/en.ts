@@ -61,7 +61,7 @@ export const en = {
     commands: 'Commands',
     theme: 'Switch between light and dark',
     shortcuts: 'Keyboard shortcuts',
-    invite: 'Invite people',
+    invite: 'Members and invitations',
     signOut: 'Sign out',
     signIn: 'Sign in',
     local: 'on this machine only',
@@ -581,9 +581,10 @@ export const en = {
     },
   },
   invite: {
-    title: 'Invite people',
+    title: 'Members and invitations',
     notRead: 'Who is a member could not be read',
-    text: 'They get a link to join this workspace. It is shown once.',
+    memberText: 'Who works in this workspace. Its owners invite people and change what they may do.',
+    text: 'Whom you invite gets a link to join this workspace. It is shown once.',
     email: 'Email',
     role: 'May',
     roles: {
@@ -594,6 +595,13 @@ export const en = {
     go: 'Make the link',
     link: 'The link, shown once',
     members: 'Members',
+    roleOf: (name: string) => `What ${name} may do`,
+    removeTitle: (name: string) => `Remove ${name}`,
+    removeText:
+      'The workspace goes off their machines with the next contact. What they have not sent stays there, as local drafts. You can invite them again.',
+    open: 'Invited, not here yet',
+    withdraw: 'Withdraw',
+    withdrawOf: (email: string) => `Withdraw the invitation of ${email}`,
   },
   palette: {
     title: 'Commands',

@@ -104,7 +104,21 @@ function workspaceHandlers({ world, definition }: Memory): Handlers {
       ],
     }),
     'workspace.members': () => ({
-      members: [{ user_id: 'u1', name: 'Ada Lovelace', email: 'ada@example.com', role: 'owner' }],
+      members: [
+        { user_id: 'u1', name: 'Ada Lovelace', email: 'ada@example.com', role: 'owner' },
+        { user_id: 'u2', name: 'Grace Hopper with a long name', email: 'grace@example.com', role: 'viewer' },
+      ],
+    }),
+    'workspace.invitations': () => ({
+      invitations: [
+        {
+          invitation_id: idOf(80),
+          email: 'alan@example.com',
+          role: 'editor',
+          created_at: time(0),
+          expires_at: time(7 * 86_400_000),
+        },
+      ],
     }),
     'pipeline.list': () => ({ pipelines: world.pipelines.map(({ id }) => entry(id)) }),
     'local_draft.list': () => ({
