@@ -17,6 +17,7 @@ import {
 const chromium = available('chromium')
 if (!chromium) process.stderr.write(`skipped: ${missing('chromium')}\n`)
 
+const UNPUBLISHED = /[1-9]\d* unpublished change/
 const [SHARED, ADAS, GRACES] = ['yearly', 'records', 'skies']
 
 const folders = new Folders()
@@ -210,7 +211,33 @@ describe.skipIf(!chromium)('two people before their own apps', () => {
       )
       expect(await app.at('marks-banner').count()).toBe(0)
     }
+<<<<<<< HEAD
     await people(left, right)
+=======
+
+    // [UI5] What comes while somebody is asked is replaced only when they were told of it.
+    await right.tab('history')
+    await right.page
+      .locator('[data-testid=version-item][data-number="2"]')
+      .getByTestId('restore-button')
+      .click()
+    const dialog = right.at('confirm-dialog')
+    expect(await dialog.innerText()).toContain('Every version stays.')
+    expect(await dialog.innerText()).not.toContain('unpublished')
+    await left.type('end', '\n-- not published')
+    await left.stored()
+    await right.page.locator('nav').getByText(UNPUBLISHED).first().waitFor()
+    await left.untilSynced('in_sync')
+    await right.at('confirm-action').click()
+    await dialog.getByText(UNPUBLISHED).waitFor()
+    expect(await left.editorText()).toContain('-- not published')
+    await right.at('confirm-action').click()
+    await right.page.locator('[data-testid=version-item][data-number="4"]').waitFor()
+    await until(
+      'the colleague’s editor shows version 2',
+      async () => !(await left.editorText()).includes('-- not published'),
+    )
+>>>>>>> 66b543c (What a device says is true: refused comments, restores, the command line alone, skipped schedules)
     expect(left.errors).toEqual([])
     expect(right.errors).toEqual([])
   })

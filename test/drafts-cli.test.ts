@@ -2,9 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { newId } from '@pluto-duck/crdt-model/protocol'
-import { type Context, runProgram } from '@pluto-duck/engine/cli'
 import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { json, pluto } from './harness/command-line.ts'
 import {
   acceptInto,
   type Device,
@@ -17,7 +17,7 @@ import {
   until,
 } from './harness/world.ts'
 
-// Drafts as people use them: two devices, one server, the command line on both.
+// Drafts and versions as people use them: two devices, one server, the command line on both.
 
 const folders = new Folders()
 const files = mkdtempSync(join(tmpdir(), 'pluto-draft-files-'))
@@ -40,23 +40,6 @@ const FILES = {
   'report.md': '# Weekly\n',
 }
 
-/** One command line on a device: what it printed and its exit code. */
-const pluto = async (device: Device, ...argv: string[]) => {
-  const out: string[] = []
-  const err: string[] = []
-  const json = argv.includes('--json')
-  const context: Context = {
-    output: { json, tty: false, out: text => void out.push(text), err: text => void err.push(text) },
-    session: async () => device.session,
-  }
-  const exit = await runProgram(argv, context, { version: '0.0.0' }, () => undefined)
-  return { exit, out: out.join('\n'), err: err.join('\n') }
-}
-const json = async (device: Device, ...argv: string[]) => {
-  const { exit, out, err } = await pluto(device, ...argv, '--json')
-  if (exit !== 0) throw new Error(`pluto ${argv.join(' ')}: ${exit} ${err}`)
-  return JSON.parse(out)
-}
 /** Edits a file of a draft as a person does: export, change, import. */
 const edit = async (device: Device, draft: string, file: string, change: (text: string) => string) => {
   const folder = join(files, draft)
@@ -192,6 +175,31 @@ describe('drafts on the command line', () => {
     await inSync(ada)
     expect((await pluto(ada, 'draft', 'diff', sent.draft_id)).out).toContain('+ # Weekly, after all')
     expect(await pluto(ada, 'draft', 'approve', sent.draft_id)).toMatchObject({ exit: 0 })
+  })
+
+  it('[PUB10] a restore replaces unpublished changes only when it is told to', async () => {
+    const [{ pipeline_id, current_version }] = await json(ada, 'list')
+    const report = async () =>
+      (await ada.session.value('pipeline.export', { pipeline_id })).files['report.md'] as string
+    await edit(grace, pipeline_id, 'report.md', () => '# Not published\n')
+    await inSync(grace)
+    await inSync(ada)
+    const refused = await pluto(ada, 'restore', 'weekly', 'v1')
+    expect(refused).toMatchObject({ exit: 8, out: '' })
+    expect(refused.err).toContain('1 unpublished change would be replaced')
+    expect(refused.err).toContain('or say --yes')
+    expect(JSON.parse((await pluto(ada, 'restore', 'weekly', 'v1', '--json')).out)).toEqual({
+      state: 'unpublished',
+      changes: 1,
+    })
+    expect(await report()).toBe('# Not published\n')
+    expect(await pluto(ada, 'restore', 'weekly', 'v1', '--yes')).toMatchObject({
+      exit: 0,
+      out: `Published v${current_version + 1}.`,
+    })
+    expect(await report()).toBe('# Weekly\n')
+    // Nothing is unpublished now: nothing to ask about.
+    expect(await pluto(ada, 'restore', 'weekly', `v${current_version}`)).toMatchObject({ exit: 0 })
   })
 
   it('says what is wrong', async () => {

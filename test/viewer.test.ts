@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import {
   addThread,
   type CommentsDoc,
   editComments,
+  editMessage,
   editPipeline,
   makeAnchor,
   type PipelineDoc,
@@ -9,8 +12,10 @@ import {
   updateStepSql,
 } from '@pluto-duck/crdt-model'
 import { newId } from '@pluto-duck/crdt-model/protocol'
-import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
+import { available, missing, type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { AppPage } from './harness/app.ts'
+import { pluto } from './harness/command-line.ts'
 import { DocumentView, readDocument } from './harness/documents.ts'
 import { Tables } from './harness/tables.ts'
 import {
@@ -27,6 +32,9 @@ import {
 } from './harness/world.ts'
 
 // A7: three devices of an owner, an editor and a viewer on one server.
+
+const chromium = available('chromium')
+if (!chromium) process.stderr.write(`skipped: ${missing('chromium')}\n`)
 
 const folders = new Folders()
 let database: TestDatabase
@@ -169,12 +177,87 @@ describe('a viewer', () => {
     expect(drafts.map(draft => draft.document_id)).not.toContain(document_id)
   })
 
-  it('keeps her draft through a restart, and can throw it away', async () => {
+  it('[HOSTDOC22] reads, compares and exports a comment of hers that was refused', async () => {
+    const { document_id } = await ann.session.value('pipeline.comments', { kind: 'pipeline', id: pipeline })
+    const doc = await readDocument<PipelineDoc>(ann, pipeline)
+    const anns = await DocumentView.open<CommentsDoc>(ann, document_id)
+    await anns.edit(comments =>
+      editComments(comments, 'comment', d => {
+        addThread(d, { anchor: makeAnchor(doc, stepId, 7, 18), body: 'Is it gross?' })
+      }),
+    )
+    const asked = await until('the viewer reads it', async () => {
+      const { threads } = readComments(await readDocument<CommentsDoc>(vic, document_id))
+      return threads.find(thread => thread.messages[0]?.body === 'Is it gross?') ?? null
+    })
+    // Somebody else's words, and on top of that words of her own: the server takes neither.
+    const view = await DocumentView.open<CommentsDoc>(vic, document_id)
+    await view.edit(comments =>
+      editComments(comments, 'meddle', d => {
+        editMessage(d, asked.thread_id, asked.messages[0]?.message_id as string, 'It is net.')
+        addThread(d, { anchor: { kind: 'subject' }, body: 'And since when?' })
+      }),
+    )
+    const draft = await until('the comments are a local draft', async () => {
+      const { drafts } = await vic.session.value('local_draft.list', {})
+      return drafts.find(entry => entry.document_id === document_id) ?? null
+    })
+    expect(draft).toMatchObject({ kind: 'comments', title: 'Comments on weekly', code: 'permission' })
+
+    const { files } = await vic.session.value('local_draft.export', { draft_id: draft.draft_id })
+    expect(Object.keys(files)).toEqual(['comments.md'])
+    const text = files['comments.md'] as string
+    const at = '\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d UTC'
+    expect(text).toMatch(/^# Comments on weekly\n\n## on revenue, line 1\n\n> select\n/)
+    expect(text).toMatch(new RegExp(`\\*\\*Vic\\*\\*, ${at}\n\nWhy only one week\\?`))
+    expect(text).toMatch(
+      new RegExp(
+        `> sum\\(amount\\)\n\n\\*\\*Ann\\*\\*, ${at}, changed here, not on the server\n\nIt is net\\.`,
+      ),
+    )
+    expect(text).toMatch(
+      new RegExp(`## on the whole\n\n\\*\\*You\\*\\*, ${at}, not on the server\n\nAnd since when\\?`),
+    )
+
+    const { files: compared } = await vic.session.value('local_draft.compare', { draft_id: draft.draft_id })
+    expect(compared).toMatchObject([{ path: 'comments.md', status: 'changed' }])
+    const shown = await pluto(vic, 'local-draft', 'diff', draft.draft_id)
+    expect(shown.out).toContain('- Is it gross?')
+    expect(shown.out).toContain('+ It is net.')
+    expect(shown.out).toContain('+ And since when?')
+    const folder = folders.make('comments')
+    expect(await pluto(vic, 'local-draft', 'export', draft.draft_id, folder)).toMatchObject({ exit: 0 })
+    expect(readFileSync(join(folder, 'comments.md'), 'utf8')).toBe(text)
+    expect((await pluto(vic, 'status')).out).toContain('Comments on weekly: an edit was refused')
+
+    const applied = await pluto(vic, 'local-draft', 'apply', draft.draft_id)
+    expect(applied.err).toContain(`pluto local-draft diff ${draft.draft_id}`)
+    expect(applied.exit).toBe(2)
+  })
+
+  it.skipIf(!chromium)('[UI18] sees its text in the app, and can copy it', async () => {
+    const app = await AppPage.open(vic.url)
+    try {
+      await app.page.evaluate(`location.hash = '#/drafts'`)
+      await app.at('draft-item').filter({ hasText: 'Comments on weekly' }).click()
+      await app.at('draft-copy').waitFor()
+      const shown = app.at('draft-diff')
+      for (const text of ['Is it gross?', 'It is net.', 'And since when?'])
+        await shown.getByText(text).first().waitFor()
+      expect(await app.at('draft-apply').count()).toBe(0)
+      expect(await app.axe()).toEqual([])
+      expect(app.errors).toEqual([])
+    } finally {
+      await app.close()
+    }
+  })
+
+  it('keeps her drafts through a restart, and can throw them away', async () => {
     await vic.kill()
     vic = await startDevice({ home: vic.home, server: server.url, person: vicPerson })
     const { drafts } = await vic.session.value('local_draft.list', {})
-    expect(drafts).toHaveLength(1)
-    await vic.session.value('local_draft.discard', { draft_id: drafts[0]?.draft_id as string })
+    expect(drafts.map(draft => draft.kind).toSorted()).toEqual(['comments', 'pipeline'])
+    for (const { draft_id } of drafts) await vic.session.value('local_draft.discard', { draft_id })
     const state = await until('nothing needs her any more', async () => {
       const now = await vic.session.value('sync.now', {})
       if (now.state !== 'in_sync') throw new Error(JSON.stringify(now))

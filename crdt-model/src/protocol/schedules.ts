@@ -29,6 +29,14 @@ export const schedule = z.strictObject({
   created_at: timestamp,
   next_due_at: timestamp.nullable(),
 })
+/** The newest occurrence that was more than claimed. */
+export const lastOccurrence = z.strictObject({
+  due_at: timestamp,
+  state: z.enum(['started', 'completed', 'skipped']),
+  /** Why it was skipped, or what the run ended with; names no path and quotes no data. */
+  reason: z.string().nullable(),
+  run_id: id.nullable(),
+})
 export const occurrence = z.strictObject({
   schedule_id: id,
   pipeline_id: id,
@@ -37,6 +45,7 @@ export const occurrence = z.strictObject({
   due_at: timestamp,
 })
 export type Schedule = z.infer<typeof schedule>
+export type LastOccurrence = z.infer<typeof lastOccurrence>
 export type Occurrence = z.infer<typeof occurrence>
 
 const params = z.strictObject({ schedule_id: id })
@@ -83,8 +92,13 @@ export const scheduleRoutes = {
     access: 'schedule.read',
     workspace: { in: 'params', field: 'workspace_id' },
     params: z.strictObject({ workspace_id: id }),
+    /** Asked for by who knows it: clients that do not take no more fields than they know. Older servers pass it over. */
+    query: z.strictObject({ last: z.literal('yes').optional() }),
     etag: true,
-    reply: z.strictObject({ schedules: z.array(schedule) }),
+    reply: z.strictObject({
+      /** `last` is there when it was asked for; null before the first. */
+      schedules: z.array(schedule.extend({ last: lastOccurrence.nullable().optional() })),
+    }),
   }),
   due: route({
     id: 'schedule.due',

@@ -117,6 +117,7 @@ export const en = {
       local: 'On this machine only',
       in_sync: 'In sync',
       syncing: 'Syncing',
+      idle: 'Not syncing',
       offline: 'Offline',
       paused: 'Working offline',
       signed_out: 'Signed out',
@@ -131,6 +132,7 @@ export const en = {
       local: 'This workspace was never connected to a server. Everything works; connect to share it.',
       in_sync: 'Everything you typed is stored here and on the server, and both hold the same.',
       syncing: 'Changes are on their way. You can go on working.',
+      idle: 'Nothing is sent or fetched until it is asked for.',
       offline: 'The server can’t be reached. Go on working: it all syncs when the connection is back.',
       paused: 'You chose to work offline. Nothing is sent or received until you go online again.',
       signed_out: 'Your session ended. Your work is safe here; sign in to sync it.',
@@ -148,7 +150,7 @@ export const en = {
     publishes: (n: number) => `${many(n, 'publish', 'publishes')} waiting`,
     needsTitle: 'Needs you',
     twoEdited: (what: string) => `Two people edited ${what}`,
-    refused: (what: string) => `Your edit of ${what} was not accepted. It is kept as a local draft.`,
+    refused: (what: string) => `${what}: what you wrote was not accepted. It is kept as a local draft.`,
     publishNeeds: (what: string) => `Publishing ${what} needs a decision`,
     diverged: (what: string) => `${what} differs between this device and the server`,
     failed: 'Sync',
@@ -417,8 +419,12 @@ export const en = {
     noMessage: 'No message',
     restore: 'Restore',
     restoreTitle: (n: number) => `Bring back version ${n}?`,
-    restoreText: (n: number, next: number) =>
-      `The pipeline becomes what it was at version ${n}, and that is published as version ${next}. Nothing is deleted: every version stays, and so do your unpublished changes in the timeline.`,
+    restoreText: (n: number, next: number, unpublished: number) =>
+      `The pipeline becomes what it was at version ${n}, and that is published as version ${next}. Every version stays.${
+        unpublished === 0
+          ? ''
+          : ` ${many(unpublished, 'unpublished change')}, yours and everybody’s, would be replaced and cannot be brought back: publish first to keep them.`
+      }`,
     restored: (n: number, as: number) => `Version ${n} is back, as version ${as}`,
     compare: 'Compare',
     before: 'Before',
@@ -490,7 +496,8 @@ export const en = {
   drafts: {
     title: 'Local drafts',
     notRead: 'The local drafts could not be listed',
-    text: 'Edits that the server did not accept. They are private to this machine, complete, and yours: look, download, apply again or discard.',
+    text: 'Edits and comments that the server did not accept. They are private to this machine, complete, and yours: look, download, apply again or discard.',
+    ofComments: 'Comments are not applied again: copy what you want to keep and write it as a new comment.',
     emptyTitle: 'No local drafts',
     emptyText: 'If the server ever refuses an edit of yours, you find it here; nothing is lost.',
     why: 'Why it was refused',
@@ -541,6 +548,11 @@ export const en = {
     cronHint: 'minute hour day month weekday; 0 7 * * 1-5 is 7:00 on weekdays',
     zone: 'Time zone',
     next: 'Next',
+    last: {
+      started: (at: string) => `Runs since ${at}.`,
+      completed: (at: string) => `Last ran ${at}.`,
+      skipped: (at: string) => `Skipped ${at}:`,
+    },
     off: 'off',
     enabled: (name: string) => `Schedule of ${name} is on`,
     created: 'The schedule was made',

@@ -3,6 +3,17 @@ import type { OutputOf } from '@pluto-duck/engine/contract'
 import { BO, HASH, type Handlers, ME, type Memory, time } from './memory.ts'
 import { idOf } from './scenes.ts'
 
+const COMMENTS_DRAFT = idOf(71)
+const COMMENTS = {
+  path: 'comments.md',
+  status: 'changed' as const,
+  before:
+    '# Comments on weekly-revenue\n\n## on revenue, line 2\n\n> sum(amount) as revenue\n\n**Bo**, 2026-01-01 09:00 UTC\n\nGross or net?\n',
+  after:
+    '# Comments on weekly-revenue\n\n## on revenue, line 2\n\n> sum(amount) as revenue\n\n**Bo**, 2026-01-01 09:00 UTC, changed here, not on the server\n\nGross, says the contract.\n\n**You**, 2026-01-02 10:12 UTC, not on the server\n\nAnd what of 취소된 주문?\n',
+  lines: [],
+}
+
 /** As many versions as the scene wants, and one comparison for any two. */
 export function versionHandlers({ world, definition }: Memory): Handlers {
   const versions = (id: string): OutputOf<'version.list'>['versions'] =>
@@ -72,11 +83,14 @@ export function versionHandlers({ world, definition }: Memory): Handlers {
       created: true,
     }),
   }
-  handlers['local_draft.compare'] = () =>
-    handlers['version.compare']!({
-      pipeline_id: idOf(1),
-      before: { kind: 'working' },
-      after: { kind: 'working' },
-    })
+  handlers['local_draft.compare'] = ({ draft_id }) =>
+    draft_id === COMMENTS_DRAFT
+      ? { pipeline_id: idOf(72), files: [COMMENTS], settings: [], steps: [] }
+      : handlers['version.compare']!({
+          pipeline_id: idOf(1),
+          before: { kind: 'working' },
+          after: { kind: 'working' },
+        })
+  handlers['local_draft.export'] = () => ({ files: { [COMMENTS.path]: COMMENTS.after } })
   return handlers
 }

@@ -1,6 +1,7 @@
 import { type AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { LIMITS, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import { type Clock, isoTime } from '../clock.ts'
+import type { OutputOf } from '../contract/index.ts'
 import { logPath } from '../logs/index.ts'
 import { logBytes } from '../runs/run-journal.ts'
 import { isOver, type RunRecord } from '../runs/run-record.ts'
@@ -48,8 +49,10 @@ export class Deliveries {
   readonly #again = new Set<string>()
   readonly #changes = new Map<string, Promise<void>>()
   readonly #waiting: (() => void)[] = []
-  /** Runs whose pause can be cut short. */
+  /** Runs that wait to be tried again; the wait can be cut short. */
   readonly #pauses = new Map<string, AbortController>()
+  /** Resolved, and made anew, each time a run has come to rest. */
+  #rested = Promise.withResolvers<void>()
   readonly #closed = new AbortController()
   #free = AT_ONCE
 
@@ -88,6 +91,7 @@ export class Deliveries {
   kick(runId: string): void {
     if (this.#closed.signal.aborted) return
     this.#pauses.get(runId)?.abort()
+    this.#pauses.delete(runId)
     if (this.#going.has(runId)) {
       this.#again.add(runId)
       return
@@ -96,6 +100,7 @@ export class Deliveries {
       .catch(error => this.#parts.broken(runId, error))
       .finally(() => {
         this.#going.delete(runId)
+        this.#rest()
         if (this.#again.delete(runId)) this.kick(runId)
       })
     this.#going.set(runId, going)
@@ -113,6 +118,33 @@ export class Deliveries {
     for (const runId of this.#open) this.kick(runId)
   }
 
+  /** Runs of which something is still to be sent, or may be. */
+  unsent(): string[] {
+    return [...this.#open]
+  }
+
+  /** Tries to send what these runs have to send. Resolves when each of them rests, sent or not, and after `ms` at the latest. */
+  async deliver(runIds: readonly string[], ms: number): Promise<Delivered[]> {
+    for (const runId of runIds) if (this.#open.has(runId)) this.kick(runId)
+    const over = new AbortController()
+    let late = false
+    const limit = this.#parts.clock.sleep(ms, over.signal).then(() => {
+      late = true
+    })
+    let sending = runIds.filter(runId => this.#isSending(runId))
+    while (!late && sending.length > 0) {
+      await Promise.race([this.#rested.promise, limit])
+      sending = sending.filter(runId => this.#isSending(runId))
+    }
+    over.abort()
+    const sent = await this.#table.getAll(runIds)
+    return runIds.flatMap(run_id => {
+      const one = sent.get(run_id)
+      if (!one) return []
+      return [{ run_id, state: sending.includes(run_id) ? 'sending' : restOf(one), error: one.error }]
+    })
+  }
+
   /** Resolves when nothing is being sent. */
   async idle(): Promise<void> {
     while (this.#going.size > 0) await Promise.all(this.#going.values())
@@ -123,6 +155,15 @@ export class Deliveries {
     for (const pause of this.#pauses.values()) pause.abort()
     for (const go of this.#waiting.splice(0)) go()
     await Promise.all(this.#going.values())
+  }
+
+  #isSending(runId: string): boolean {
+    return this.#going.has(runId) && !this.#pauses.has(runId)
+  }
+
+  #rest(): void {
+    this.#rested.resolve()
+    this.#rested = Promise.withResolvers<void>()
   }
 
   async #drain(runId: string): Promise<void> {
@@ -274,9 +315,18 @@ export class Deliveries {
   async #pause(runId: string, failures: number): Promise<void> {
     const pause = new AbortController()
     this.#pauses.set(runId, pause)
+    this.#rest()
     await this.#parts.clock.sleep(Math.min(FIRST_PAUSE_MS * 2 ** failures, LONGEST_PAUSE_MS), pause.signal)
-    this.#pauses.delete(runId)
+    if (this.#pauses.get(runId) === pause) this.#pauses.delete(runId)
   }
+}
+
+type Delivered = OutputOf<'run.deliver'>['runs'][number]
+
+const restOf = ({ state, artifacts }: Delivery): Delivered['state'] => {
+  if (state === 'refused') return 'refused'
+  if (state === 'active') return 'waiting'
+  return artifacts.some(one => one.state === 'refused') ? 'refused' : 'sent'
 }
 
 type Change = (sent: Delivery) => Delivery

@@ -8,10 +8,10 @@ import {
   type PipelineDoc,
   pipelineFromDoc,
   readComments,
-  resolveAnchor,
 } from '@pluto-duck/crdt-model'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { InputOf } from '../contract/index.ts'
+import { placeOf } from '../drafts/comments-text.ts'
 import type { Session } from './session.ts'
 
 type Subject = InputOf<'pipeline.comments'>
@@ -85,15 +85,4 @@ const anchorAt = async (
     throw new AppError('usage.invalid', `${stepName} has ${lines.length} lines; there is no line ${line}.`)
   const from = lines.slice(0, line - 1).reduce((sum, one) => sum + one.length + 1, 0)
   return makeAnchor(doc, step.id, from, from + text.length)
-}
-
-const placeOf = (doc: Automerge.Doc<PipelineDoc>, anchor: CommentAnchor): string => {
-  if (anchor.kind !== 'step' && anchor.kind !== 'report') return 'on the whole'
-  const step =
-    anchor.kind === 'step' ? pipelineFromDoc(doc).steps.find(one => one.id === anchor.step_id) : null
-  const name = anchor.kind === 'report' ? 'report' : (step?.name ?? 'a removed step')
-  const found = resolveAnchor(doc, anchor)
-  if (found.state === 'orphaned') return `on ${name}, on text that is gone: ${JSON.stringify(found.quote)}`
-  const text = anchor.kind === 'report' ? pipelineFromDoc(doc).report : (step?.sql ?? '')
-  return `on ${name}, line ${text.slice(0, found.from).split('\n').length}`
 }

@@ -1,6 +1,7 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { validate } from 'uuid'
 import type { PipelineEntry } from '../contract/index.ts'
+import { noPipelines } from './next-step.ts'
 import type { Output } from './output.ts'
 import type { Session } from './session.ts'
 
@@ -22,12 +23,7 @@ export const findPipeline = async (session: Session, nameOrId: string): Promise<
   throw new AppError(
     'pipeline.not_found',
     `There is no pipeline ${JSON.stringify(nameOrId)} in this workspace.`,
-    {
-      hint:
-        names.length > 0
-          ? `There are: ${names.join(', ')}.`
-          : 'There is none yet: `pluto import FOLDER` or `pluto import --sample`.',
-    },
+    { hint: names.length > 0 ? `There are: ${names.join(', ')}.` : await noPipelines(session) },
   )
 }
 

@@ -17,6 +17,7 @@ export const textLine = z.strictObject({
 })
 
 export const comparison = z.strictObject({
+  /** Of comments: their document. */
   pipeline_id: id,
   /** File by file, as the folder format has them; unchanged files are left out. */
   files: z.array(

@@ -1,4 +1,4 @@
-import { draftReview } from '@pluto-duck/crdt-model/protocol'
+import { documentKind, draftReview } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
 import { comparison } from './comparison.ts'
 import { method } from './method.ts'
@@ -42,6 +42,8 @@ export type DraftEntry = z.infer<typeof draftEntry>
 export const localDraft = z.strictObject({
   draft_id: id,
   document_id: id,
+  kind: documentKind,
+  /** The pipeline's or draft's name, or what the comments are about. */
   title: z.string(),
   /** Why the server refused it. */
   code: z.string(),
@@ -108,17 +110,17 @@ export const draftMethods = {
     output: z.strictObject({ drafts: z.array(localDraft) }),
   }),
   'local_draft.compare': method({
-    summary: 'A local draft beside the document',
+    summary: 'A local draft beside the document; comments as their text',
     input: ofDraft,
     output: comparison,
   }),
   'local_draft.export': method({
-    summary: 'A local draft as a folder of files',
+    summary: 'A local draft as a folder of files; of comments, one text',
     input: ofDraft,
     output: z.strictObject({ files: z.record(z.string(), z.string()) }),
   }),
   'local_draft.apply': method({
-    summary: 'Apply a local draft to the document again, as your edit',
+    summary: 'Apply a pipeline’s local draft to it again, as your edit',
     input: ofDraft,
     output: done,
   }),

@@ -1,3 +1,4 @@
+import { lastOccurrence } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
 import { done, none, pipeline } from './inputs.ts'
 import { method } from './method.ts'
@@ -17,6 +18,8 @@ export const machineMethods = {
           timezone: z.string(),
           enabled: z.boolean(),
           next_due_at: timestamp.nullable(),
+          /** What became of the newest occurrence; null before the first, and from a server that does not tell. */
+          last: lastOccurrence.nullable(),
         }),
       ),
     }),

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { done, none, params, pipeline } from './inputs.ts'
 import { method } from './method.ts'
-import { columnSummary, logLine, rowsPage, runView } from './state.ts'
+import { columnSummary, errorBody, logLine, rowsPage, runView } from './state.ts'
 import { artifact, id, timestamp } from './wire.ts'
 
 /** What may be touched on this machine, runs, and what they made. */
@@ -54,6 +54,26 @@ export const runMethods = {
     summary: 'The log of a run',
     input: z.strictObject({ run_id: id, after_line: z.number().int().nonnegative().default(0) }),
     output: z.strictObject({ lines: z.array(logLine), next_line: z.number().int() }),
+  }),
+  'run.unsent': method({
+    summary: 'Runs of this machine that the server was not told all of yet',
+    input: none,
+    output: z.strictObject({ run_ids: z.array(id) }),
+  }),
+  'run.deliver': method({
+    summary:
+      'Send what these runs have to send; answers when each was sent, refused or has to wait, at the latest after a minute',
+    input: z.strictObject({ run_ids: z.array(id).max(100_000) }),
+    output: z.strictObject({
+      runs: z.array(
+        z.strictObject({
+          run_id: id,
+          /** `waiting`: it failed and is tried again later, or the run goes on; `sending`: the minute was over before. */
+          state: z.enum(['sent', 'refused', 'waiting', 'sending']),
+          error: errorBody.nullable(),
+        }),
+      ),
+    }),
   }),
   'run.artifacts': method({
     summary: 'What a run sent',

@@ -17,12 +17,13 @@ export const errorBody = z.object({
  * - `local`: never connected to a server; everything works on this machine.
  * - `in_sync`: everything stored, cursor at the server's seq, digests equal.
  * - `syncing`: connected, `waiting` changes are on their way.
+ * - `idle`: connected, and nothing syncs by itself: a command that runs once syncs only when it is asked to.
  * - `offline`: the server can't be reached (or `paused` by the user); `waiting` changes are safe on this machine.
  * - `signed_out`: the session ended; sign in to go on.
  * - `needs_you`: something waits for a person: see `needs`.
  */
 export const syncState = z.strictObject({
-  state: z.enum(['local', 'in_sync', 'syncing', 'offline', 'signed_out', 'needs_you']),
+  state: z.enum(['local', 'in_sync', 'syncing', 'idle', 'offline', 'signed_out', 'needs_you']),
   waiting: z.number().int().nonnegative(),
   waiting_publishes: z.number().int().nonnegative(),
   paused: z.boolean(),

@@ -5,8 +5,7 @@ import { method } from './method.ts'
 import { errorBody, mark, problem } from './state.ts'
 import { author, hash, timestamp, version, versionSummary } from './wire.ts'
 
-/** What became of a publish. */
-const publishOutcome = z.discriminatedUnion('state', [
+const publishOutcomes = [
   z.strictObject({ state: z.literal('published'), version: versionSummary, created: z.boolean() }),
   z.strictObject({ state: z.literal('queued') }),
   z.strictObject({ state: z.literal('marks'), marks: z.array(mark) }),
@@ -17,6 +16,14 @@ const publishOutcome = z.discriminatedUnion('state', [
   }),
   z.strictObject({ state: z.literal('invalid'), problems: z.array(problem) }),
   z.strictObject({ state: z.literal('refused'), error: errorBody }),
+] as const
+/** What became of a publish. */
+const publishOutcome = z.discriminatedUnion('state', publishOutcomes)
+/** What became of a restore. */
+const restoreOutcome = z.discriminatedUnion('state', [
+  ...publishOutcomes,
+  /** Nothing was changed: so many unpublished changes would be replaced, and nobody has said that they may. */
+  z.strictObject({ state: z.literal('unpublished'), changes: z.number().int().positive() }),
 ])
 
 /** What is published: history, comparison, who wrote what. */
@@ -88,7 +95,9 @@ export const versionMethods = {
     input: pipeline.extend({
       number: z.number().int().positive(),
       message: z.string().max(10_000).default(''),
+      /** Whether unpublished changes, everybody's, may be replaced: no version has them, and nothing brings them back. */
+      replace_unpublished: z.boolean().default(false),
     }),
-    output: publishOutcome,
+    output: restoreOutcome,
   }),
 } as const

@@ -401,6 +401,16 @@ export class DocumentStore {
     return actor
   }
 
+  /** What a local draft of a document is called: comments have no name, and go by what they are about. */
+  localDraftTitle({ kind, subject, title }: DocumentInfo): string {
+    if (kind === 'pipeline') return title
+    const about = subject && this.infos.get(subject.id)
+    if (!about)
+      return subject?.kind === 'run' || subject?.kind === 'report' ? `Comments on a ${subject.kind}` : ''
+    if (about.base === null) return `Comments on ${about.title}`
+    return `Comments on a draft of ${this.infos.get(about.base)?.title ?? 'a pipeline'}`
+  }
+
   now(): string {
     return isoTime(this.clock.now())
   }

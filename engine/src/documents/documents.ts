@@ -426,10 +426,9 @@ export class Documents {
   async applyDraft(draftId: string): Promise<{ documentId: string }> {
     const draft = await this.draft(draftId)
     if (draft.kind !== 'pipeline')
-      throw new AppError(
-        'request.invalid',
-        'Only the draft of a pipeline can be applied again; copy the text.',
-      )
+      throw new AppError('request.invalid', 'Comments that were refused cannot be applied again.', {
+        hint: `Their text is in \`pluto local-draft diff ${draftId}\`: write it as a new comment.`,
+      })
     const wanted = pipelineFromDoc(A.load<PipelineDoc>(draft.bytes))
     let { documentId } = draft
     if (draft.baseBytes && this.#store.has(documentId)) {

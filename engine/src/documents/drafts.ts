@@ -6,6 +6,7 @@ export interface LocalDraft {
   readonly workspaceId: string
   readonly documentId: string
   readonly kind: 'pipeline' | 'comments'
+  /** The document's name, or what the comments are about. */
   readonly title: string
   /** The refusal: `permission | invalid | quota | missing_deps | actor`, or `diverged`. */
   readonly code: string
@@ -36,7 +37,7 @@ const entry = (row: DraftRow): LocalDraftEntry => ({
   workspaceId: row.workspace_id,
   documentId: row.document_id,
   kind: row.kind,
-  title: row.title,
+  title: row.title || (row.kind === 'comments' ? 'Comments' : ''),
   code: row.code,
   reason: row.reason,
   changes: row.changes,

@@ -315,7 +315,7 @@ export class TakeIn {
       workspaceId: info.workspaceId,
       documentId: info.documentId,
       kind: info.kind,
-      title: info.title,
+      title: this.#store.localDraftTitle(info),
       code: 'diverged',
       reason: 'The server no longer has these changes.',
       changes,

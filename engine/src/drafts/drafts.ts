@@ -161,7 +161,7 @@ export class Drafts {
     const local = await documents.draft(localDraftId)
     if (local.kind !== 'pipeline' || !documents.has(local.documentId))
       throw new AppError('request.invalid', 'Only an edit of a pipeline that is here can become a draft.', {
-        hint: 'Export it, or apply it again.',
+        hint: local.kind === 'pipeline' ? 'Export it, or apply it again.' : 'Export it, or write it again.',
       })
     const pipelineId = documents.info(local.documentId).base ?? local.documentId
     const wanted = read(local.bytes, doc => pipelineFromDoc(doc))

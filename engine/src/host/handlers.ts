@@ -1,16 +1,15 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
-import type { OutputOf } from '../contract/index.ts'
 import type { Documents } from '../documents/index.ts'
 import type { Drafts } from '../drafts/drafts.ts'
+import type { LocalDrafts } from '../drafts/local-drafts.ts'
 import type { RunService } from '../runs/index.ts'
 import { installSample } from '../samples.ts'
 import type { SecretStore } from '../secrets/index.ts'
 import { blame } from '../versions/blame.ts'
-import { compareSides } from '../versions/compare.ts'
 import type { ServerCalls } from '../versions/server-calls.ts'
 import type { VersionCache } from '../versions/version-cache.ts'
-import { readBytes, type Versions } from '../versions/versions.ts'
+import type { Versions } from '../versions/versions.ts'
 import type { Account } from './account.ts'
 import type { Handlers } from './dispatch.ts'
 import { memberHandlers } from './member-handlers.ts'
@@ -28,6 +27,7 @@ export interface Features {
   readonly account: Account
   readonly documents: Documents
   readonly drafts: Drafts
+  readonly localDrafts: LocalDrafts
   readonly pipelines: Pipelines
   readonly versions: Versions
   readonly versionCache: VersionCache
@@ -154,6 +154,8 @@ export const createHandlers = (f: Features): Handlers => ({
   'run.list': input => f.runs.list(f.workspace.id, input),
   'run.read': ({ run_id }) => f.runs.read(run_id),
   'run.log': input => f.runs.log(input),
+  'run.unsent': () => ({ run_ids: f.runs.unsent() }),
+  'run.deliver': async ({ run_ids }) => ({ runs: await f.runs.deliver(run_ids) }),
   'run.artifacts': ({ run_id }) => f.runs.artifacts(run_id),
   'run.download': ({ artifact_id }) => f.runs.download(artifact_id),
   'result.rows': input => f.runs.rows(input),
@@ -175,7 +177,8 @@ export const createHandlers = (f: Features): Handlers => ({
       version,
     ),
   'version.publish': ({ pipeline_id, message }) => f.versions.publish(pipeline_id, message),
-  'version.restore': ({ pipeline_id, number, message }) => f.versions.restore(pipeline_id, number, message),
+  'version.restore': ({ pipeline_id, number, message, replace_unpublished }) =>
+    f.versions.restore(pipeline_id, number, message, replace_unpublished),
 
   'draft.list': async ({ pipeline_id }) => ({ drafts: await f.drafts.list(pipeline_id) }),
   'draft.read': ({ draft_id }) => f.drafts.read(draft_id),
@@ -188,29 +191,9 @@ export const createHandlers = (f: Features): Handlers => ({
   'draft.merge': ({ draft_id, message, resolve }) => f.drafts.merge(draft_id, message, resolve),
   'draft.close': ({ draft_id }) => f.drafts.close(draft_id),
 
-  'local_draft.list': async () => {
-    const drafts = await f.documents.drafts(f.workspace.id)
-    return {
-      drafts: drafts.map(draft => ({
-        draft_id: draft.draftId,
-        document_id: draft.documentId,
-        title: draft.title,
-        code: draft.code,
-        reason: draft.reason,
-        changes: draft.changes,
-        created_at: draft.createdAt,
-      })),
-    }
-  },
-  'local_draft.compare': ({ draft_id }) => compareDraft(f, draft_id),
-  'local_draft.export': async ({ draft_id }) => {
-    const draft = await f.documents.draft(draft_id)
-    return {
-      files: f.pipelines.files(
-        await f.versions.definitionOf(draft.documentId, { kind: 'local_draft', draft_id }),
-      ),
-    }
-  },
+  'local_draft.list': async () => ({ drafts: await f.localDrafts.list(f.workspace.id) }),
+  'local_draft.compare': ({ draft_id }) => f.localDrafts.compare(draft_id),
+  'local_draft.export': async ({ draft_id }) => ({ files: await f.localDrafts.files(draft_id) }),
   'local_draft.apply': async ({ draft_id }) => {
     await f.documents.applyDraft(draft_id)
     return OK
@@ -223,16 +206,20 @@ export const createHandlers = (f: Features): Handlers => ({
 
   'schedule.list': async () => {
     const workspace_id = f.workspace.id
-    const { schedules } = await f.server.call(scheduleRoutes.list, { params: { workspace_id } })
+    const asked = { params: { workspace_id }, query: { last: 'yes' } } as const
+    const { schedules } = await f.server.call(scheduleRoutes.list, asked)
     return {
-      schedules: schedules.map(({ schedule_id, pipeline_id, cron, timezone, enabled, next_due_at }) => ({
-        schedule_id,
-        pipeline_id,
-        cron,
-        timezone,
-        enabled,
-        next_due_at,
-      })),
+      schedules: schedules.map(
+        ({ schedule_id, pipeline_id, cron, timezone, enabled, next_due_at, last }) => ({
+          schedule_id,
+          pipeline_id,
+          cron,
+          timezone,
+          enabled,
+          next_due_at,
+          last: last ?? null,
+        }),
+      ),
     }
   },
   'schedule.create': async ({ schedule_id, pipeline_id, cron, timezone }) => {
@@ -257,21 +244,3 @@ export const createHandlers = (f: Features): Handlers => ({
     return OK
   },
 })
-
-/** A refused edit beside what the document is now (or was on the server, when it is gone). */
-const compareDraft = async (f: Features, draftId: string): Promise<OutputOf<'local_draft.compare'>> => {
-  const draft = await f.documents.draft(draftId)
-  const side = { kind: 'local_draft', draft_id: draftId } as const
-  if (f.documents.has(draft.documentId))
-    return f.versions.compare(draft.documentId, { kind: 'working' }, side)
-  const none = new Map<string, never>()
-  const after = await f.versions.definitionOf(draft.documentId, side)
-  const before = draft.baseBytes
-    ? readBytes(draft.baseBytes)
-    : { ...after, steps: [], params: {}, sources: {}, report: '', description: '' }
-  return compareSides(
-    draft.documentId,
-    { definition: before, facts: none },
-    { definition: after, facts: none },
-  )
-}

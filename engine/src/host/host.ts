@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { systemClock } from '../clock.ts'
 import { Documents, type Schema } from '../documents/index.ts'
 import { Drafts } from '../drafts/drafts.ts'
+import { LocalDrafts } from '../drafts/local-drafts.ts'
 import { Marks, Publisher } from '../publish/index.ts'
 import { RunService } from '../runs/index.ts'
 import { ScheduleAgent } from '../schedules/index.ts'
@@ -243,6 +244,11 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       stepFacts: (pipelineId, definition) => runs.stepFacts(pipelineId, definition),
       toMarks: (documentId, found) => opened.marksOfServer(documentId, found),
     })
+    const localDrafts = new LocalDrafts({
+      documents,
+      versions,
+      recordsOf: (documentId, hashes) => opened.recordsOf(documentId, hashes),
+    })
     await runs.resume()
 
     const handlers = createHandlers({
@@ -250,6 +256,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       account,
       documents,
       drafts,
+      localDrafts,
       pipelines,
       versions,
       versionCache,

@@ -437,7 +437,7 @@ export class OpenWorkspace {
     if (this.#paused) return 'offline'
     if (sync === 'signed_out' || sync === 'offline') return sync
     if (needsYou) return 'needs_you'
-    return sync ?? 'syncing'
+    return sync ?? (this.#background ? 'syncing' : 'idle')
   }
 
   /** On no server yet, or on the one that this installation talks to, as whoever is signed in: as far as anybody knows. */

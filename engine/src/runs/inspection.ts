@@ -113,12 +113,13 @@ export class Inspection {
    * machine: it is told to the server. Throws what keeps it from being looked at.
    */
   async obstacle(pipelineId: string, version: number): Promise<string | null> {
-    const { missing, compiled } = await this.prepare(pipelineId, version)
+    const { missing, compiled, target } = await this.prepare(pipelineId, version)
     if (missing.length > 0) {
       const wanted = missing.map(({ kind, source, target }) =>
         kind === 'read' ? `reading source.${source}` : `sending ${target}`,
       )
-      return `Not allowed on this machine yet: ${[...new Set(wanted)].join('; ')}. Open the pipeline there and allow it.`
+      const run = `pluto run ${target.pipelineName} --version ${version} --yes`
+      return `Not allowed on this machine yet: ${[...new Set(wanted)].join('; ')}. Allow it there: run it in the app, or \`${run}\`.`
     }
     const errors = compiled.problems.filter(problem => problem.severity === 'error')
     if (errors.length === 0) return null

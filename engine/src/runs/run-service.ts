@@ -43,6 +43,8 @@ export interface RunServiceParts {
 
 /** Runs that are looked at after a start: those that a crash left unended are among the newest. */
 const LOOKED_BACK = 500
+/** How long a caller of `deliver` is kept waiting. */
+const DELIVER_MS = 60_000
 /**
  * Everything about compiling, planning, previewing and running pipelines on this machine, and about keeping the server told.
  * Methods answer as the contract's methods of the same name.
@@ -158,6 +160,15 @@ export class RunService {
   /** The connection is back: what waits is sent. */
   async online(): Promise<void> {
     this.#deliveries.online()
+  }
+
+  /** Runs that the server was not told all of. */
+  unsent(): string[] {
+    return this.#deliveries.unsent()
+  }
+
+  deliver(runIds: readonly string[]): Promise<OutputOf<'run.deliver'>['runs']> {
+    return this.#deliveries.deliver(runIds, DELIVER_MS)
   }
 
   /** The server said that a run changed: views hear of a colleague's; this machine's own tell by themselves. */

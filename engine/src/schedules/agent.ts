@@ -246,7 +246,8 @@ export class ScheduleAgent {
   async #end(claim: Claim, outcome: Outcome): Promise<void> {
     const { schedule_id, due_at, run_id } = claim
     await this.#claims.change(claim, { outcome })
-    this.#p.log.info({ schedule_id, due_at, run_id, outcome: outcome.state }, 'a scheduled run ended')
+    const { state, reason } = outcome
+    this.#p.log.info({ schedule_id, due_at, run_id, outcome: state, reason }, 'a scheduled run ended')
   }
 
   async #ack(claim: Claim, state: 'started' | Outcome['state'], reason: string | null): Promise<void> {

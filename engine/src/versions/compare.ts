@@ -70,32 +70,27 @@ const compareFiles = (before: ComparedSide, after: ComparedSide): Comparison['fi
   const right = pipelineToFiles(after.definition)
   const paths = [...new Set([...Object.keys(left), ...Object.keys(right)])].sort()
   return paths.flatMap(path => {
-    const was = left[path]
-    const is = right[path]
-    if (was === is) return []
-    const status =
-      was === undefined
-        ? 'added'
-        : is === undefined
-          ? 'removed'
-          : isFormatting(path, before, after)
-            ? 'formatting'
-            : 'changed'
-    return [
-      {
-        path,
-        status,
-        before: was ?? '',
-        after: is ?? '',
-        lines: diffLines(was ?? '', is ?? '').map(line => ({
-          op: line.kind,
-          text: line.text.replace(/\r?\n$/, ''),
-          before: line.before ?? null,
-          after: line.after ?? null,
-        })),
-      },
-    ]
+    return comparedFile(path, left[path], right[path], () => isFormatting(path, before, after))
   })
+}
+
+/** A file of both sides, line by line; nothing when it is the same. A side without it is undefined. */
+export const comparedFile = (
+  path: string,
+  was: string | undefined,
+  is: string | undefined,
+  isFormatting: () => boolean = () => false,
+): Comparison['files'] => {
+  if (was === is) return []
+  const status =
+    was === undefined ? 'added' : is === undefined ? 'removed' : isFormatting() ? 'formatting' : 'changed'
+  const lines = diffLines(was ?? '', is ?? '').map(line => ({
+    op: line.kind,
+    text: line.text.replace(/\r?\n$/, ''),
+    before: line.before ?? null,
+    after: line.after ?? null,
+  }))
+  return [{ path, status, before: was ?? '', after: is ?? '', lines }]
 }
 
 /** Both sides of a step's file are known without formatting, and are the same. */

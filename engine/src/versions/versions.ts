@@ -16,6 +16,7 @@ import { type ComparedSide, compareSides, type StepFacts } from './compare.ts'
 import type { VersionCache } from './version-cache.ts'
 
 export type PublishOutcome = OutputOf<'version.publish'>
+export type RestoreOutcome = OutputOf<'version.restore'>
 type Side = ParsedInputOf<'version.compare'>['before']
 
 /** What the other features of the host do for versions. */
@@ -70,13 +71,23 @@ export class Versions {
     })
   }
 
-  /** Makes the document equal to the version, then publishes it: the new version has the old one's content hash. */
-  async restore(pipelineId: string, number: number, message: string): Promise<PublishOutcome> {
+  /**
+   * Makes the document equal to the version, then publishes it: the new version has the old one's content hash. What is not published
+   * is replaced only with `replaceUnpublished`; without it a pipeline that has such changes stays as it is.
+   */
+  async restore(
+    pipelineId: string,
+    number: number,
+    message: string,
+    replaceUnpublished: boolean,
+  ): Promise<RestoreOutcome> {
     const info = this.#documents.info(pipelineId)
     await this.#documents.assertKnown(pipelineId)
     const version = await this.#cache.read(pipelineId, number)
     const parent = await this.#cache.current(pipelineId)
     await this.#needs.sync(info.workspaceId)
+    const changes = replaceUnpublished ? 0 : await this.#wouldReplace(pipelineId, version)
+    if (changes > 0) return { state: 'unpublished', changes }
     const marks = await this.#needs.marks(pipelineId)
     const { heads } = await this.#documents.edit<PipelineDoc>(pipelineId, doc =>
       makeEqualTo(doc, version.definition, `restore version ${number}`),
@@ -95,6 +106,17 @@ export class Versions {
     })
   }
 
+  /** Changes since the current version, which no version has; none when they come to what that or the wanted version is. */
+  async #wouldReplace(pipelineId: string, wanted: { readonly content_hash: string }): Promise<number> {
+    const current = await this.#cache.current(pipelineId)
+    const published = new Set([wanted.content_hash, current?.content_hash])
+    return await this.#documents.read(pipelineId, doc => {
+      if (published.has(contentHash(pipelineFromDoc(doc)))) return 0
+      const known = (current?.heads ?? []).filter(head => Automerge.hasHeads(doc, [head]))
+      return Automerge.getChangesMetaSince(doc, known).length
+    })
+  }
+
   async compare(pipelineId: string, before: Side, after: Side): Promise<Comparison> {
     // One after the other, in one sandbox: what they share is parsed and bound once.
     const left = await this.#side(pipelineId, before)
@@ -108,7 +130,9 @@ export class Versions {
     if (side.kind === 'working') return (await this.#working(pipelineId)).definition
     const draft = await this.#documents.draft(side.draft_id)
     if (draft.kind !== 'pipeline')
-      throw new AppError('draft.not_found', 'This local draft is of comments, not of a pipeline.')
+      throw new AppError('draft.not_found', 'This local draft is of comments, not of a pipeline.', {
+        hint: `Read it: \`pluto local-draft diff ${side.draft_id}\`.`,
+      })
     return readBytes(draft.bytes)
   }
 

@@ -94,7 +94,7 @@ it('[SCHED2] of two agents one runs an occurrence', async () => {
   expect(here.filter(run => run !== null)).toHaveLength(2)
 }, 120_000)
 
-it('[SCHED3] what is not allowed on this machine is skipped, with a reason that names no path', async () => {
+it('[SCHED3][SCHED10] what is not allowed on this machine is skipped, with a reason that names no path', async () => {
   const published = await agency.pipeline(READS)
   const machine = await machineOf(published)
   await machine.file('people.csv', 'name\nann\n')
@@ -104,7 +104,11 @@ it('[SCHED3] what is not allowed on this machine is skipped, with a reason that 
   const [skipped] = await ended(schedule)
   expect(skipped).toMatchObject({ state: 'skipped', run_id: null })
   expect(skipped?.reason).toContain('reading source.people')
+  expect(skipped?.reason).toContain('pluto run reads --version 1 --yes')
   expect(skipped?.reason).not.toContain('/')
+  expect(machine.logged).toContainEqual(
+    expect.objectContaining({ outcome: 'skipped', reason: skipped?.reason }),
+  )
   expect(await agency.runs(schedule)).toEqual([])
 
   await machine.allowAll()

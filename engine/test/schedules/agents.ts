@@ -26,7 +26,11 @@ const HASTY = {
   now: () => Date.now(),
   sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(Math.min(ms, 100), signal),
 }
-const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined }
+const SILENT: ScheduleAgentParts['log'] = {
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+}
 
 export interface Occurrence {
   readonly due_at: string
@@ -168,6 +172,8 @@ export class AgentMachine {
   failed = 0
   runs!: RunService
   agent!: ScheduleAgent
+  /** What its agent logged of how things went. */
+  readonly logged: Record<string, unknown>[] = []
   readonly #agency: Agency
   readonly #published: Published
   #state!: State
@@ -222,7 +228,11 @@ export class AgentMachine {
       deviceId: this.deviceId,
       settings: this.#settings(),
       clock: HASTY,
-      log: { info: () => undefined, warn: () => this.warned++, error: () => this.failed++ },
+      log: {
+        info: facts => void this.logged.push(facts),
+        warn: () => this.warned++,
+        error: () => this.failed++,
+      },
       client: () => wire,
       workspaceId: () => workspaceId,
       knows: pipelineId => pipelineId === this.#published.pipelineId,

@@ -8,8 +8,9 @@ import { pipelineDefinition, pipelineToFiles } from '@pluto-duck/crdt-model'
 import { pino } from 'pino'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { runProgram } from '../../src/cli/program.ts'
-import { connectLocal } from '../../src/cli/session.ts'
+import { connectHttp, connectLocal, type Session } from '../../src/cli/session.ts'
 import { openHost } from '../../src/host/host.ts'
+import { readHostFile } from '../../src/state/index.ts'
 import { Agency, until } from './agents.ts'
 
 const PLUTO = fileURLToPath(new URL('../../bin/pluto.ts', import.meta.url))
@@ -58,7 +59,7 @@ const LONG = pipelineDefinition.parse({
   publish: { report: false, snapshots: [] },
 })
 
-it('[SCHED4] `pluto serve` runs what is due; killed in the middle, it tells after its next start and runs nothing twice', async () => {
+it('[SCHED4][SCHED10] `pluto serve` runs what is due; killed in the middle, it tells after its next start and runs nothing twice', async () => {
   vi.stubEnv('PLUTO_TOKEN', agency.ann.token)
   const host = await openHost({
     folder,
@@ -66,6 +67,7 @@ it('[SCHED4] `pluto serve` runs what is due; killed in the middle, it tells afte
     log: pino({ level: 'silent' }),
   })
   const session = connectLocal(host)
+  let open: Session = session
   const printed: string[] = []
   const output = {
     json: true,
@@ -74,9 +76,7 @@ it('[SCHED4] `pluto serve` runs what is due; killed in the middle, it tells afte
     err: () => undefined,
   }
   const pluto = async <T>(...argv: string[]): Promise<T> => {
-    expect(await runProgram(argv, { output, session: async () => session }, { version: '0' }, () => {})).toBe(
-      0,
-    )
+    expect(await runProgram(argv, { output, session: async () => open }, { version: '0' }, () => {})).toBe(0)
     return JSON.parse(printed.at(-1) ?? '') as T
   }
   await session.value('workspace.list', {})
@@ -91,7 +91,7 @@ it('[SCHED4] `pluto serve` runs what is due; killed in the middle, it tells afte
     ...['schedule', 'create', 'long', '* * * * *', '--timezone', 'UTC', '--json'],
   )
   expect(await pluto('schedule', 'list', '--json')).toMatchObject([
-    { schedule_id, pipeline_id, enabled: true },
+    { schedule_id, pipeline_id, enabled: true, last: null },
   ])
   await pluto('schedule', 'disable', schedule_id, '--json')
   await pluto('schedule', 'enable', schedule_id, '--json')
@@ -118,6 +118,11 @@ it('[SCHED4] `pluto serve` runs what is due; killed in the middle, it tells afte
     return all[0]?.state === 'failed' && all
   })
   expect(told).toMatchObject([{ id: run.id, trigger: 'schedule', version: 1 }])
+  const served = readHostFile(folder)
+  open = connectHttp(`http://127.0.0.1:${served?.port}`, served?.token ?? '')
+  const last = { state: 'completed', reason: 'The run failed (internal).', run_id: run.id }
+  expect(await pluto('schedule', 'list', '--json')).toMatchObject([{ schedule_id, last }])
+  await open.close()
 
   // A live event wakes it.
   await agency.update(schedule_id, { enabled: true })

@@ -6,7 +6,7 @@ import { created, type Feature, implement } from '../app/implement.ts'
 import type { Access } from '../auth/index.ts'
 import { type Database, transact } from '../database/index.ts'
 import { idTaken } from '../workspaces/index.ts'
-import { acknowledge, claim, dueFor, type ScheduleRow } from './occurrences.ts'
+import { acknowledge, claim, dueFor, lastOccurrences, type ScheduleRow } from './occurrences.ts'
 import { parseTiming } from './plan.ts'
 
 export { assertHolder } from './occurrences.ts'
@@ -148,7 +148,7 @@ export const schedulesFeature = (ctx: ServerContext, access: Access): Feature =>
         return asSchedule(row, now)
       }),
 
-      implement(scheduleRoutes.list, async ({ member }) => {
+      implement(scheduleRoutes.list, async ({ member, query }) => {
         const rows = await db
           .selectFrom('schedules')
           .selectAll()
@@ -156,7 +156,9 @@ export const schedulesFeature = (ctx: ServerContext, access: Access): Feature =>
           .orderBy('id')
           .execute()
         const now = clock.now()
-        return { schedules: rows.map(row => asSchedule(row, now)) }
+        if (query.last === undefined) return { schedules: rows.map(row => asSchedule(row, now)) }
+        const last = await lastOccurrences(db, member.workspaceId)
+        return { schedules: rows.map(row => ({ ...asSchedule(row, now), last: last.get(row.id) ?? null })) }
       }),
 
       implement(scheduleRoutes.due, async ({ session, query }) => {

@@ -1,6 +1,6 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
-import type { BodyOf, Occurrence, scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
-import { type Selectable, sql, type Transaction } from 'kysely'
+import type { BodyOf, LastOccurrence, Occurrence, scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
+import { type Kysely, type Selectable, sql, type Transaction } from 'kysely'
 import type { ServerContext } from '../app/context.ts'
 import { type Database, transact } from '../database/index.ts'
 import { isOccurrence, plan, waitOf } from './plan.ts'
@@ -219,6 +219,35 @@ export const acknowledge = async (
       details: { due_at: body.due_at, run_id: body.run_id, reason: body.reason },
     })
   })
+}
+
+/** By schedule of a workspace the newest occurrence that was more than claimed. */
+export const lastOccurrences = async (
+  db: Kysely<Database>,
+  workspaceId: string,
+): Promise<Map<string, LastOccurrence>> => {
+  const rows = await db
+    .selectFrom('schedules')
+    .innerJoinLateral(
+      each =>
+        each
+          .selectFrom('occurrences')
+          .select(['due_at', 'state', 'reason', 'run_id'])
+          .whereRef('occurrences.schedule_id', '=', 'schedules.id')
+          .where('state', '<>', 'claimed')
+          .orderBy('due_at', 'desc')
+          .limit(1)
+          .as('last'),
+      join => join.onTrue(),
+    )
+    .select(['schedules.id', 'last.due_at', 'last.state', 'last.reason', 'last.run_id'])
+    .where('schedules.workspace_id', '=', workspaceId)
+    .execute()
+  return new Map(
+    rows.flatMap(({ id, due_at, state, reason, run_id }) =>
+      state === 'claimed' ? [] : [[id, { due_at: due_at.toISOString(), state, reason, run_id }]],
+    ),
+  )
 }
 
 /** Throws `run.lease_lost` unless the token is the one that holds the occurrence now; ties the run to it. */

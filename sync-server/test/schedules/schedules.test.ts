@@ -178,4 +178,30 @@ describe('schedules', () => {
     expect((await claim(schedule, '2026-03-22T07:00:00.000Z', other)).status).toBe(409)
     expect((await claim(schedule, '2026-03-21T07:00:00.000Z', other)).status).toBe(200)
   })
+
+  it('[SCH14] who asks for it is told what became of the newest occurrence, and why', async () => {
+    at('25T06:00')
+    const schedule = await make({ missed: 'all' })
+    const path = `/v1/workspaces/${workspace}/schedules`
+    const listed = async (query = '?last=yes') => {
+      const { body } = await test.call('GET', path + query, { as: ann })
+      return body.schedules.find((one: { schedule_id: string }) => one.schedule_id === schedule)
+    }
+    expect(await listed()).toMatchObject({ schedule_id: schedule, last: null })
+    at('25T07:00')
+    const first = '2026-03-25T07:00:00.000Z'
+    const { fencing_token } = (await claim(schedule, first)).body
+    expect((await listed()).last).toBeNull()
+    const reason = 'Not allowed on this machine yet: reading source.orders.'
+    await ack(schedule, first, { state: 'skipped', fencing_token, reason })
+    expect((await listed()).last).toEqual({ due_at: first, state: 'skipped', reason, run_id: null })
+    expect('last' in (await listed(''))).toBe(false)
+    at('26T07:00')
+    const second = '2026-03-26T07:00:00.000Z'
+    const run_id = newId()
+    const token = (await claim(schedule, second)).body.fencing_token
+    await ack(schedule, second, { state: 'started', fencing_token: token, run_id })
+    expect((await listed()).last).toEqual({ due_at: second, state: 'started', reason: null, run_id })
+    expect((await test.call('GET', `${path}?last=no`, { as: ann })).status).toBe(400)
+  })
 })

@@ -188,24 +188,24 @@ const addLocalDraftCommands = (program: Command, context: Context): void => {
     })
   local
     .command('diff <local-draft>')
-    .description('what it would change in its document')
+    .description('what it would change in its document; of comments, their text')
     .action(async (draft_id: string) => {
       const session = await context.session()
       answer(output, await session.value('local_draft.compare', { draft_id }), showComparison)
     })
   local
     .command('export <local-draft> <folder>')
-    .description('write one as a folder of files')
+    .description('write one as a folder of files; comments as one text')
     .action(async (draft_id: string, folder: string) => {
       const session = await context.session()
       const { files } = await session.value('local_draft.export', { draft_id })
       await writeFiles(folder, files)
       const written = { folder, files: Object.keys(files) }
-      answer(output, written, r => `Wrote ${r.files.length} files to ${r.folder}.`)
+      answer(output, written, r => `Wrote ${r.files.join(', ')} to ${r.folder}.`)
     })
   local
     .command('apply <local-draft>')
-    .description('apply one to its document again, as your edit')
+    .description('apply one to its pipeline again, as your edit')
     .action(async (draft_id: string) => {
       const session = await context.session()
       const done = await session.value('local_draft.apply', { draft_id })

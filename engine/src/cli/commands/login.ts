@@ -4,6 +4,7 @@ import { systemClock } from '../../clock.ts'
 import type { OutputOf } from '../../contract/index.ts'
 import { type DeviceAnswer, pollDeviceFlow, startDeviceFlow } from '../../host/device-flow.ts'
 import type { Context } from '../context.ts'
+import { afterSignIn } from '../next-step.ts'
 import { answer, type Output } from '../output.ts'
 
 interface LoginOptions {
@@ -32,7 +33,8 @@ const logIn = async (context: Context, { server }: LoginOptions): Promise<void> 
   const { device_code } = started
   await untilAllowed(output, started, () => session.value('auth.poll', { device_code }))
   const info = await session.value('app.info', {})
-  answer(output, info.user, user => `Signed in as ${user?.email ?? 'unknown'}.`)
+  const next = await afterSignIn(session)
+  answer(output, info.user, user => `Signed in as ${user?.email ?? 'unknown'}.${next ? ` ${next}` : ''}`)
 }
 
 /** The flow without a host: neither a data folder nor a keychain is needed when the server is named. */

@@ -5,6 +5,7 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import type { Command } from 'commander'
 import type { ContractProblem } from '../../contract/index.ts'
 import { type Context, findPipeline, parseParams, parseSide } from '../context.ts'
+import { noPipelines } from '../next-step.ts'
 import { answer, EXIT, Finding, type Output, table } from '../output.ts'
 import { writeFiles } from '../write-files.ts'
 
@@ -20,7 +21,9 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
     .description('the pipelines of the workspace')
     .action(async () => {
       const session = await context.session()
-      answer(output, (await session.value('pipeline.list', {})).pipelines, all =>
+      const { pipelines } = await session.value('pipeline.list', {})
+      const none = pipelines.length === 0 ? await noPipelines(session) : ''
+      answer(output, pipelines, all =>
         table(
           ['name', 'version', 'unpublished', 'steps', 'last run'],
           all.map(p => [
@@ -30,7 +33,7 @@ export const addPipelineCommands = (program: Command, context: Context): void =>
             String(p.steps ?? '…'),
             p.last_run?.state ?? '–',
           ]),
-          'No pipeline yet: `pluto import FOLDER`, `pluto import --sample` or `pluto create NAME`.',
+          none,
         ),
       )
     })

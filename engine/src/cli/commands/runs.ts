@@ -10,6 +10,7 @@ import type { Session } from '../session.ts'
 import { showProblems } from './pipelines.ts'
 
 const ENDED = new Set(['success', 'failed', 'skipped', 'cancelled'])
+const UNSENT = new Set(['waiting', 'uploading'])
 
 interface RunOptions {
   version?: string
@@ -47,6 +48,10 @@ export const addRunCommands = (program: Command, context: Context): void => {
         run,
         r => `${r.state}${r.cause ? ` (${r.cause} in ${r.failed_step ?? 'the run'})` : ''}  run ${r.run_id}`,
       )
+      if (!output.json && UNSENT.has(run.upload.state)) {
+        const { state } = await session.value('sync.state', {})
+        if (state === 'idle') output.err('Its log and report wait to be sent: `pluto sync`.')
+      }
       if (run.state !== 'success') throw new Finding(exitOf(run))
     })
 

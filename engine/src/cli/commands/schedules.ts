@@ -1,5 +1,6 @@
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import type { Command } from 'commander'
+import type { OutputOf } from '../../contract/index.ts'
 import { type Context, findPipeline } from '../context.ts'
 import { answer, table, when } from '../output.ts'
 
@@ -13,7 +14,7 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
 
   schedule
     .command('list', { isDefault: true })
-    .description('the schedules of the workspace')
+    .description('the schedules of the workspace, and what became of each the last time')
     .action(async () => {
       const session = await context.session()
       const { schedules } = await session.value('schedule.list', {})
@@ -21,7 +22,7 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
       const names = new Map(pipelines.map(pipeline => [pipeline.pipeline_id, pipeline.name]))
       answer(output, schedules, all =>
         table(
-          ['schedule', 'pipeline', 'cron', 'time zone', 'state', 'next'],
+          ['schedule', 'pipeline', 'cron', 'time zone', 'state', 'next', 'last'],
           all.map(one => [
             one.schedule_id,
             names.get(one.pipeline_id) ?? one.pipeline_id,
@@ -29,6 +30,7 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
             one.timezone,
             one.enabled ? 'on' : 'off',
             when(one.next_due_at),
+            lastOf(one),
           ]),
           'None yet: `pluto schedule create PIPELINE CRON`.',
         ),
@@ -65,5 +67,13 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
       })
   }
 }
+
+const DID = { started: 'runs', completed: 'ran', skipped: 'skipped' } as const
+
+/** What became of the newest occurrence, and why. */
+const lastOf = ({ last }: OutputOf<'schedule.list'>['schedules'][number]): string =>
+  last === null
+    ? '–'
+    : `${when(last.due_at)} ${DID[last.state]}${last.reason === null ? '' : `: ${last.reason}`}`
 
 const systemZone = (): string => Intl.DateTimeFormat().resolvedOptions().timeZone

@@ -2,7 +2,8 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Command } from 'commander'
 import type { OutputOf, SyncState } from '../../contract/index.ts'
 import type { Context } from '../context.ts'
-import { answer, EXIT, Finding } from '../output.ts'
+import { answer, EXIT, Finding, type Output } from '../output.ts'
+import type { Session } from '../session.ts'
 
 export const addSyncCommands = (program: Command, context: Context): void => {
   const { output } = context
@@ -12,19 +13,26 @@ export const addSyncCommands = (program: Command, context: Context): void => {
     .description('the sync state: what waits, and what needs you')
     .action(async () => {
       const session = await context.session()
-      answer(output, await session.value('sync.state', {}), showState)
+      const state = await session.value('sync.state', {})
+      const { run_ids } = await session.value('run.unsent', {})
+      const unsent = run_ids.length === 0 ? [] : [`${runs(run_ids.length, 'has', 'have')} something to send.`]
+      const told = { ...state, unsent_runs: run_ids.length }
+      answer(output, told, all => [showState(all), ...unsent].join('\n'))
     })
 
   program
     .command('sync')
-    .description('send and fetch everything now')
+    .description('send and fetch everything now, also the logs and reports of runs')
     .option('--repair', 'read every document on this machine first, and fetch anew what cannot be read')
     .action(async ({ repair = false }: { repair?: boolean }) => {
       const session = await context.session()
+      const { run_ids } = await session.value('run.unsent', {})
       const repaired = repair ? await session.value('sync.repair', {}) : null
       const state = repaired?.state ?? (await session.value('sync.now', {}))
-      if (repaired) answer(output, repaired, showRepair)
-      else answer(output, state, showState)
+      const delivered = CONNECTED.has(state.state) ? await deliver(session, output, run_ids) : []
+      const said = (text: string): string => [text, ...showDelivered(delivered)].join('\n')
+      if (repaired) answer(output, { ...repaired, runs: delivered }, all => said(showRepair(all)))
+      else answer(output, { ...state, runs: delivered }, all => said(showState(all)))
       if (repaired && repaired.left.length > 0) throw new Finding(EXIT.conflict)
       if (state.state === 'offline') throw new Finding(EXIT.network)
       if (state.state === 'signed_out') throw new Finding(EXIT.permission)
@@ -64,10 +72,40 @@ export const addSyncCommands = (program: Command, context: Context): void => {
     })
 }
 
+type Delivered = OutputOf<'run.deliver'>['runs']
+
+/** States in which the server answered. */
+const CONNECTED: ReadonlySet<SyncState['state']> = new Set(['in_sync', 'syncing', 'needs_you'])
+
+/** Sends what runs have to send and waits for it, however long that takes, as long as it goes on. */
+const deliver = async (session: Session, output: Output, run_ids: readonly string[]): Promise<Delivered> => {
+  if (run_ids.length === 0) return []
+  if (!output.json) output.err(`Sending logs, reports and records of ${runs(run_ids.length)}…`)
+  for (;;) {
+    const delivered = await session.value('run.deliver', { run_ids: [...run_ids] })
+    if (delivered.runs.every(run => run.state !== 'sending')) return delivered.runs
+  }
+}
+
+const showDelivered = (delivered: Delivered): string[] => {
+  const of = (state: Delivered[number]['state']) => delivered.filter(run => run.state === state)
+  const lines: string[] = []
+  if (of('sent').length > 0) lines.push(`Sent what ${runs(of('sent').length)} had to send.`)
+  for (const { run_id, error } of of('waiting'))
+    lines.push(`Run ${run_id} waits: ${error ? `${error.message} ${error.hint}` : 'it goes on.'}`)
+  for (const { run_id, error } of of('refused'))
+    lines.push(`Not all of run ${run_id} was accepted${error ? `: ${error.message} ${error.hint}` : '.'}`)
+  return lines
+}
+
+const runs = (n: number, one = '', more = ''): string =>
+  [String(n), n === 1 ? 'run' : 'runs', n === 1 ? one : more].filter(Boolean).join(' ')
+
 const WORDS: Record<SyncState['state'], string> = {
   local: 'On this machine only: connect a server with `pluto init --server URL`.',
   in_sync: 'In sync.',
   syncing: 'Syncing.',
+  idle: 'Not syncing now: `pluto sync` syncs once; `pluto serve` or the app goes on syncing.',
   offline: 'Offline.',
   signed_out: 'Signed out: `pluto login`.',
   needs_you: 'Needs you.',

@@ -90,17 +90,21 @@ export const addVersionCommands = (program: Command, context: Context): void => 
     .command('restore <pipeline> <version>')
     .description('bring an old version back, as a new version with its content')
     .option('-m, --message <text>', 'why', '')
-    .action(async (name: string, number: string, options: { message: string }) => {
+    .option('--yes', 'replace unpublished changes, yours and everybody’s: no version has them')
+    .action(async (name: string, number: string, options: { message: string; yes?: boolean }) => {
       const session = await context.session()
-      const { pipeline_id } = await findPipeline(session, name)
-      showOutcome(
-        output,
-        await session.value('version.restore', {
-          pipeline_id,
-          number: parseVersion(number),
-          message: options.message,
-        }),
-      )
+      const pipeline = await findPipeline(session, name)
+      const outcome = await session.value('version.restore', {
+        pipeline_id: pipeline.pipeline_id,
+        number: parseVersion(number),
+        message: options.message,
+        replace_unpublished: options.yes ?? false,
+      })
+      if (outcome.state === 'unpublished') {
+        showUnpublished(output, pipeline.name, outcome)
+        throw new Finding(EXIT.conflict)
+      }
+      showOutcome(output, outcome)
     })
 
   program
@@ -185,6 +189,22 @@ const showLines = (lines: Comparison['files'][number]['lines']): string[] => {
     if (line) out.push(`${SIGNS[line.op]} ${line.text}`)
   }
   return out
+}
+
+const showUnpublished = (
+  output: Output,
+  name: string,
+  outcome: Extract<OutputOf<'version.restore'>, { state: 'unpublished' }>,
+): void => {
+  if (output.json) {
+    output.out(JSON.stringify(outcome))
+    return
+  }
+  const what = outcome.changes === 1 ? '1 unpublished change' : `${outcome.changes} unpublished changes`
+  output.err(
+    `${what} would be replaced, and nothing would bring them back: \`pluto diff ${name}\` shows them.`,
+  )
+  output.err(`Publish them or \`pluto export ${name} FOLDER\` first, or say --yes. Nothing was changed.`)
 }
 
 const showOutcome = (output: Output, outcome: OutputOf<'version.publish'>): void => {
