@@ -177,7 +177,7 @@ describe('drafts on the command line', () => {
     expect(await pluto(ada, 'draft', 'approve', sent.draft_id)).toMatchObject({ exit: 0 })
   })
 
-  it('[PUB11] a restore replaces unpublished changes only when it is told to', async () => {
+  it('[PUB12] a restore replaces unpublished changes only when it is told to', async () => {
     const [{ pipeline_id, current_version }] = await json(ada, 'list')
     const report = async () =>
       (await ada.session.value('pipeline.export', { pipeline_id })).files['report.md'] as string
