@@ -70,7 +70,7 @@ const FILES = {
 }
 
 describe('the command line alone', () => {
-  it('[CLI3][CLI4][DELIVER6] a new colleague is told to sync, and then has the pipelines; runs are sent by a sync', async () => {
+  it('[CLI3][CLI4][DELIVER7] a new colleague is told to sync, and then has the pipelines; runs are sent by a sync', async () => {
     const hers = folder('ada')
     const source = folder('source')
     for (const [name, text] of Object.entries(FILES)) writeFileSync(join(source, name), text)
