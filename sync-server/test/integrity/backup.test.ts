@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createReadStream, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
@@ -9,6 +9,8 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import { type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createDatabase } from '../../src/database/index.ts'
+import { restore } from '../../src/integrity/index.ts'
 import { runProgram } from '../program.ts'
 import { type Person, somePipeline, TestServer } from '../server.ts'
 
@@ -127,8 +129,8 @@ describe('backup and restore', () => {
       ),
     )
     const target = await empty()
-    const restored = run(['restore', old], target.url)
-    expect(await restored.ended, restored.err()).toBe(0)
+    const database = await createDatabase({ databaseUrl: target.url, dataDir: '' })
+    await restore(database, createReadStream(old)).finally(() => database.close())
     expect(await rowsOf(target.url, 'select count(*)::int as n from users')).not.toEqual([{ n: 0 }])
     expect(await rowsOf(target.url, 'select count(*)::int as n from sessions')).toEqual([{ n: 0 }])
   })

@@ -50,7 +50,13 @@ export const addAccountCommands = (program: Command, context: Context): void => 
     .description('who is signed in, on which server, from which device')
     .action(async () => {
       const session = await context.session()
-      answer(output, await session.value('app.info', {}), i =>
+      let info = await session.value('app.info', {})
+      if (!info.user) {
+        // With PLUTO_TOKEN in a new data folder only the server knows who that is: this asks it.
+        await session.value('workspace.list', {})
+        info = await session.value('app.info', {})
+      }
+      answer(output, info, i =>
         i.user ? `${i.user.name} <${i.user.email}> on ${i.server}` : 'Nobody is signed in: `pluto login`.',
       )
     })
