@@ -211,9 +211,6 @@ describe.skipIf(!chromium)('two people before their own apps', () => {
       )
       expect(await app.at('marks-banner').count()).toBe(0)
     }
-<<<<<<< HEAD
-    await people(left, right)
-=======
 
     // [UI5] What comes while somebody is asked is replaced only when they were told of it.
     await right.tab('history')
@@ -237,7 +234,8 @@ describe.skipIf(!chromium)('two people before their own apps', () => {
       'the colleague’s editor shows version 2',
       async () => !(await left.editorText()).includes('-- not published'),
     )
->>>>>>> 66b543c (What a device says is true: refused comments, restores, the command line alone, skipped schedules)
+    await right.tab('build')
+    await people(left, right)
     expect(left.errors).toEqual([])
     expect(right.errors).toEqual([])
   })
