@@ -51,6 +51,8 @@ const shots: [name: string, scene: string, hash: string, act?: (page: Page) => P
   ['marks', 'marks', `#/p/${P}/build/s3`, page => page.getByRole('button', { name: 'Show both' }).click()],
   ['offline', 'offline', `#/p/${P}/build/s3`, page => page.getByTestId('sync-state').click()],
   ['drafts', 'draft', '#/drafts'],
+  ['drafts-comments', 'draft', `#/drafts/${P.slice(0, -2)}47`],
+  ['restore', 'sample', `#/p/${P}/history`, page => page.getByTestId('restore-button').first().click()],
   [
     'discuss',
     'sample',
