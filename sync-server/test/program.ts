@@ -16,8 +16,9 @@ export interface Program {
 
 /** Runs `pluto-server` until it ends. */
 export const runProgram = (args: string[], env: Record<string, string>): Omit<Program, 'url'> => {
+  const { PATH = '', HOME = '', NODE_COMPILE_CACHE = '' } = process.env
   const child = spawn(process.execPath, [program, ...args], {
-    env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '', ...env },
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let [out, err] = ['', '']

@@ -286,14 +286,15 @@ export class Replica<D extends object> {
       })
       const away = !reply.ok && AWAY.has(reply.error.code)
       // A stray that the host has no draft for cannot be stored, and must not hold up what comes after it: it is said, once.
-      if (reply.ok || (strays && !away)) this.settle(batch)
+      const hopeless = strays && !reply.ok && !passes(reply.error)
+      if (reply.ok || hopeless) this.settle(batch)
       if (reply.ok) {
         this.storedMeanwhile?.push(...batch)
         if (strays) void this.openAgain()
         continue
       }
       this.setAppendState({ state: 'failed', waiting: this.waiting, error: reply.error })
-      if (!away && !strays) return
+      if (!away && !hopeless) return
       if (away) await new Promise(resolve => setTimeout(resolve, RETRY_MS))
       if (this.closed) return
     }

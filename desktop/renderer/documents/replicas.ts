@@ -64,8 +64,9 @@ export class Replicas {
 
   /** The window is going: nothing is waited for. */
   close(): void {
-    for (const replica of [...this.#all]) this.#close(replica)
+    for (const { stop } of this.#left.values()) stop()
     this.#left.clear()
+    for (const replica of [...this.#all]) this.#close(replica)
   }
 
   #close(replica: AnyReplica): void {

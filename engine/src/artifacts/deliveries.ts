@@ -19,6 +19,8 @@ interface Parts {
   readonly ledger: Ledger
   readonly clock: Clock
   run(runId: string): Promise<RunRecord | null>
+  /** Whether a workspace is on the server that is asked now, of the person who is signed in. Nothing of any other is sent. */
+  here(workspaceId: string): Promise<boolean>
   /** Called whenever what is known of a run's delivery changed. */
   changed(runId: string): void
   /** Called when a delivery broke off for a fault of this program; it goes on with the next `online`. */
@@ -109,8 +111,18 @@ export class Deliveries {
   /** Reads what earlier starts of the program left to be sent. Call it once, before `online`. */
   async load(): Promise<void> {
     const broken = (error: AppError) => this.#parts.broken(String(error.details?.key), error)
-    for (const sent of await this.#table.list({ limit: 100_000 }, broken))
-      if (sent.state === 'active') this.#open.add(sent.run_id)
+    for (const sent of await this.#table.list({ limit: 100_000 }, broken)) {
+      if (sent.state !== 'active') continue
+      // Its record was never stored, so there is no such run. One that cannot be read is another matter.
+      const run = await this.#parts.run(sent.run_id).catch(() => undefined)
+      if (run !== null) this.#open.add(sent.run_id)
+      else await this.#table.remove(sent.run_id).catch(error => this.#parts.broken(sent.run_id, error))
+    }
+  }
+
+  /** The run did not begin: nothing of it is to be sent. What is stored of it goes at the next start. */
+  forget(runId: string): void {
+    this.#open.delete(runId)
   }
 
   /** Goes on with everything that is not done: at start-up, and when the connection is back. */
@@ -170,7 +182,7 @@ export class Deliveries {
     let failures = 0
     while (!this.#closed.signal.aborted) {
       const [run, sent] = await Promise.all([this.#parts.run(runId), this.#table.get(runId)])
-      if (!run || !sent) return
+      if (!run || !sent || !(await this.#parts.here(sent.workspace_id))) return
       const bytes = await logBytes(this.#parts.dataFolder, runId)
       const action = nextDelivery(run, sent, bytes)
       if (!action) return
@@ -347,7 +359,9 @@ function judge(error: AppError, failures: number): Verdict {
 }
 
 function afterFailure(sent: Delivery, action: DeliveryAction, error: AppError, verdict: Verdict): Delivery {
-  const failed = { ...sent, error: error.toBody() }
+  // Why a file was refused says more than what passes.
+  const keeps = verdict !== 'refused' && isPartlyRefused(sent)
+  const failed = { ...sent, error: keeps ? sent.error : error.toBody() }
   const offset = error.details?.next_offset
   if (error.code === 'run.log_offset' && typeof offset === 'number') return { ...failed, log_offset: offset }
   if (verdict !== 'refused') return failed

@@ -95,8 +95,8 @@ export const versionMethods = {
     input: pipeline.extend({
       number: z.number().int().positive(),
       message: z.string().max(10_000).default(''),
-      /** Whether unpublished changes, everybody's, may be replaced: no version has them, and nothing brings them back. */
-      replace_unpublished: z.boolean().default(false),
+      /** How many unpublished changes, everybody's, may be replaced: no version has them, and nothing brings them back. */
+      replace_unpublished: z.number().int().nonnegative().default(0),
     }),
     output: restoreOutcome,
   }),

@@ -237,7 +237,14 @@ export async function readErasing(state: State): Promise<Map<string, readonly Vo
     `select key, value from meta where key like '${ERASING}%'`,
   )
   return new Map(
-    rows.map(row => [row.key.slice(ERASING.length), erasingRecords.parse(JSON.parse(row.value))]),
+    rows.flatMap(({ key, value }) => {
+      try {
+        return [[key.slice(ERASING.length), erasingRecords.parse(JSON.parse(value))] as const]
+      } catch {
+        // The new history does not fit what is here then, and it is healed by the log's own records.
+        return []
+      }
+    }),
   )
 }
 

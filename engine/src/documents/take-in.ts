@@ -222,21 +222,21 @@ export class TakeIn {
       const added: Added[] = []
       await this.#store.flush()
       const at = this.#store.now()
-      for (const item of items) {
+      const takeItem = async (item: SnapshotItem): Promise<void> => {
         const known = this.#store.infos.get(item.document_id)
         if (!known && !this.#store.outbox.size(item.document_id)) {
           added.push({ info: infoOf(workspaceId, item, at), ord: this.#store.nextOrd++, bytes: item.bytes })
-          continue
+          return
         }
         const taken = await this.#takeErased(workspaceId, item, erased)
         if (taken) {
           rows.push(...taken.rows)
           reset.push(...taken.reset)
           erases = true
-          continue
+          return
         }
         const same = known !== undefined && sameHeads(known.heads, item.heads)
-        if (same && !this.#store.unreadable.has(item.document_id)) continue
+        if (same && !this.#store.unreadable.has(item.document_id)) return
         if (known) {
           const readable = !same && (await this.#store.loadIfReadable(item.document_id)) !== null
           const draft = readable ? await this.#extra(known, item) : null
@@ -249,6 +249,13 @@ export class TakeIn {
           changed.push(item.document_id)
         }
         writes.push(this.#replace(workspaceId, item))
+      }
+      try {
+        for (const item of items) await takeItem(item)
+      } catch (error) {
+        // Nothing is written: what was taken in memory is put back.
+        for (const one of rows) one.failed(toAppError(error))
+        throw error
       }
       await this.#store.commit(rows, async tx => {
         for (const write of writes) await write(tx)

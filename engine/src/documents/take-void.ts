@@ -234,7 +234,8 @@ export class TakeVoid {
     if (!before) return []
     const mine = sorted.erase ? 0 : await this.#mine(before.info.documentId, sorted.voided)
     const createdAt = this.#store.now()
-    return draftsOfVoid(before, sorted, mine, ground).map(draft => ({ ...draft, createdAt }))
+    const info = { ...before.info, title: this.#store.localDraftTitle(before.info) }
+    return draftsOfVoid({ ...before, info }, sorted, mine, ground).map(draft => ({ ...draft, createdAt }))
   }
 
   /** How many of these changes this person made, by the server's record of them. */

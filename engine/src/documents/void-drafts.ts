@@ -56,7 +56,8 @@ export function draftsOfVoid(
     const content = createPipeline({ name: title || 'Unsent', description: letters })
     const bytes = A.save(content)
     A.free(content)
-    const kept = { ...draft, kind: 'pipeline' as const, changes: before.loose.length }
+    // Content of its own: as an edit of the document it would take everything else out of it.
+    const kept = { ...draft, documentId: newId(), kind: 'pipeline' as const, changes: before.loose.length }
     found.push({ ...kept, draftId: newId(), bytes, baseBytes: null })
   }
   return found

@@ -38,6 +38,7 @@ export class Account {
   #person: Person | null = null
   /** The keychain has a token that is, or was, used here. */
   #kept = false
+  #turn: Promise<unknown> = Promise.resolve()
 
   private constructor(settings: Settings, tokens: TokenStore, clock: Clock, server: string | null) {
     this.#settings = settings
@@ -68,9 +69,10 @@ export class Account {
       account.#person = person ? (JSON.parse(person) as Person) : null
       return account
     }
-    // One that cannot be erased now is not used either, and is erased at the next start.
-    await account.#erase().catch(() => {
-      account.#kept = true
+    // One that cannot be erased now is not used either, and is erased at the next start. Where nothing can be read nothing is known
+    // to be kept.
+    await account.#erase().catch(async () => {
+      account.#kept = (await tokens.get().catch(() => null)) !== null
     })
     return account
   }
@@ -87,7 +89,10 @@ export class Account {
   }
 
   async connect(server: string): Promise<void> {
-    if (await this.#moveTo(addressOf(server))) await this.forget()
+    const address = addressOf(server)
+    await this.#alone(async () => {
+      if (await this.#moveTo(address)) await this.forget()
+    })
   }
 
   /** Begins a sign-in. Throws `secret.unavailable` when its outcome could not be kept: better now than after it was allowed. */
@@ -106,7 +111,13 @@ export class Account {
     if (answer.state !== 'granted') return answer
     try {
       await this.#assertOwnDevice(server, answer.token)
-      await this.signIn(answer.token)
+      await this.#alone(async () => {
+        if (this.#server !== server)
+          throw new AppError('auth.expired', 'The server was changed during the sign-in.', {
+            hint: 'Sign in again.',
+          })
+        await this.signIn(answer.token)
+      })
     } catch (error) {
       // A session that nobody has the token of does no harm: it ends by itself when the server cannot be asked to.
       await endSession(server, answer.token).catch(() => undefined)
@@ -154,6 +165,13 @@ export class Account {
         },
       )
     }
+  }
+
+  /** One after the other: a sign-in that is under way never ends at another server than it began at. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work)
+    this.#turn = turn.catch(() => undefined)
+    return turn
   }
 
   /** Takes over the address. What is kept is from then on known as another server's, also after a crash. */

@@ -161,6 +161,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       },
       who: () => ({ user_id: account.person?.id ?? 'local', name: account.person?.name ?? 'You' }),
       remote: workspaceId => opened.reachable && opened.id === workspaceId,
+      own: workspaceId => opened.isOwn(workspaceId),
     })
     documents.setAuthor(() => account.person?.id ?? null)
     closers.push(() => runs.close())
@@ -214,6 +215,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       log,
       client: () => (account.token && opened.reachable && !opened.paused ? wire() : null),
       workspaceId: () => (opened.reachable ? opened.id : null),
+      own: workspaceId => opened.isOwn(workspaceId),
       knows: pipelineId => documents.has(pipelineId),
       runs,
     })

@@ -8,6 +8,7 @@ type Parts = Pick<
 >
 
 const LEFT = 'left_workspaces'
+const NAMED = 'workspaces_named'
 
 /** The workspaces that this person is a member of, as the server says, and those that they were removed from. */
 export class Memberships {
@@ -21,11 +22,15 @@ export class Memberships {
   }
 
   static async open(parts: Parts): Promise<Memberships> {
-    // Rows that were written before a workspace named its member: they are of whoever is signed in.
+    // Rows that were written before a workspace named its member are of whoever is signed in at the first start after that. Later
+    // it may be anybody: then the server's list alone names them.
     const { person } = parts.account
-    if (person !== null)
-      for (const row of await parts.workspaces.list())
-        if (row.remote && row.user_id === null) await parts.workspaces.put({ ...row, user_id: person.id })
+    if ((await parts.settings.get(NAMED)) === null) {
+      if (person !== null)
+        for (const row of await parts.workspaces.list())
+          if (row.remote && row.user_id === null) await parts.workspaces.put({ ...row, user_id: person.id })
+      await parts.settings.set(NAMED, 'yes')
+    }
     const left = JSON.parse((await parts.settings.get(LEFT)) ?? '[]') as string[]
     return new Memberships(parts, new Set(left))
   }

@@ -82,6 +82,13 @@ export class OpenWorkspace {
     return this.#row?.remote === true && this.#isHere(this.#row)
   }
 
+  /** Whether a workspace is on that server and of that person; while nobody is known to be signed in none is. */
+  async isOwn(workspaceId: string): Promise<boolean> {
+    const row = await this.#p.workspaces.get(workspaceId)
+    const { person } = this.#p.account
+    return row === null || row.user_id === null || row.user_id === person?.id
+  }
+
   get role(): Role {
     return this.#row?.role ?? 'viewer'
   }

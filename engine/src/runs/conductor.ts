@@ -143,6 +143,7 @@ export class Conductor {
       return journal
     } catch (error) {
       this.#tryLog(record.run_id, () => journal?.close())
+      this.#parts.deliveries.forget(record.run_id)
       throw error instanceof AppError ? error : new RunnerError(asFailure(error), error)
     }
   }
@@ -155,6 +156,8 @@ export class Conductor {
       await this.#carryOut(run, planned, definition)
     } catch (err) {
       log.error({ run_id, err }, 'a run broke off')
+      // A step that waits for its next attempt waits no more.
+      run.abort.abort()
       this.#tryLog(run_id, () => run.log.say('error', 'The run broke off.', { cause: 'internal' }))
       await run.breakOff(this.#brokenOff(run.record))
       if (remote) deliveries.kick(run_id)

@@ -39,6 +39,8 @@ export interface RunServiceParts {
   who(): { readonly user_id: string; readonly name: string }
   /** Whether the workspace is on a server: its runs are then recorded there. */
   remote(workspaceId: string): boolean
+  /** Whether a workspace is on the server that is asked now, of the person who is signed in. Of any other nothing is sent. */
+  own(workspaceId: string): Promise<boolean>
 }
 
 /** Runs that are looked at after a start: those that a crash left unended are among the newest. */
@@ -90,6 +92,7 @@ export class RunService {
       ledger: this.#ledger,
       clock,
       run: runId => book.get(runId),
+      here: workspaceId => parts.own(workspaceId),
       changed: runId => void book.tell(runId),
       broken: (runId, error) => log.error({ run_id: runId, err: error }, 'the delivery of a run broke off'),
     })

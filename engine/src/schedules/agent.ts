@@ -18,6 +18,8 @@ export interface ScheduleAgentParts {
   readonly client: () => WireClient | null
   /** The open workspace; null when it is not on a server. */
   readonly workspaceId: () => string | null
+  /** Whether a workspace is on the server that is asked now, of the person who is signed in. */
+  readonly own: (workspaceId: string) => Promise<boolean>
   readonly knows: (pipelineId: string) => boolean
   readonly runs: Pick<RunService, 'obstacle' | 'start' | 'here' | 'ended' | 'cancel'>
   /** From 0 to 1. Default: Math.random. */
@@ -107,7 +109,8 @@ export class ScheduleAgent {
   async #look(): Promise<void> {
     const client = this.#p.client()
     if (!client) return
-    for (const claim of this.#claims.list()) await this.#hold(client, claim)
+    for (const claim of this.#claims.list())
+      if (await this.#p.own(claim.workspace_id)) await this.#hold(client, claim)
     await this.#takeUp()
     const query = { agent_id: this.#p.deviceId }
     const answer = await client.callIfChanged(scheduleRoutes.due, { query }, this.#etag, this.#options)
@@ -252,7 +255,8 @@ export class ScheduleAgent {
 
   async #ack(claim: Claim, state: 'started' | Outcome['state'], reason: string | null): Promise<void> {
     const client = this.#p.client()
-    if (!client) throw new AppError('server.unreachable', 'There is no connection.')
+    if (!client || !(await this.#p.own(claim.workspace_id)))
+      throw new AppError('server.unreachable', 'There is no connection.')
     // The token may have become another one while it was seen whether it can run here.
     const { schedule_id, due_at, fencing_token, run_id } = this.#claims.current(claim) ?? claim
     const agent_id = this.#p.deviceId

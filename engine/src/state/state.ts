@@ -122,7 +122,8 @@ export class State {
 
   /**
    * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Writers
-   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began.
+   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began. Without room for a second copy
+   * all goes on with the old file, and the next rewrite or start tries again.
    */
   async rewrite(): Promise<void> {
     if (this.#instance.keepsDeleted === false) {
@@ -141,7 +142,8 @@ export class State {
   async #rewriteNow(): Promise<void> {
     await Promise.all([this.#read.hold(), this.#tx.hold()])
     try {
-      await copyDatabase(this.folder, this.#writer, [this.#reader, this.#writer, this.#instance])
+      if (!(await copyDatabase(this.folder, this.#writer, [this.#reader, this.#writer, this.#instance])))
+        return
       this.#instance = await this.#openDatabase(this.folder)
       this.#writer = await this.#instance.connect()
       this.#reader = await this.#instance.connect()
@@ -236,27 +238,37 @@ export class State {
   }
 }
 
-/** Closes the database after its content was copied into a new file that takes its place. */
+/**
+ * Closes the database after its content was copied into a new file that takes its place. False, with the database open as it was, when
+ * there is no room for the copy.
+ */
 async function copyDatabase(
   folder: string,
   connection: Connection,
   close: readonly { closeSync(): void }[],
-): Promise<void> {
+): Promise<boolean> {
   const file = join(folder, 'state.duckdb')
   const fresh = `${file}.new`
   for (const path of [fresh, `${fresh}.wal`]) rmSync(path, { force: true })
-  await connection.run(`attach '${fresh.replaceAll("'", "''")}' as fresh`)
-  await connection.run('copy from database state to fresh')
-  await connection.run(`delete from fresh.meta where key = '${REWRITE}'`)
-  await connection.run('checkpoint fresh')
-  await connection.run('detach fresh')
+  try {
+    await connection.run(`attach '${fresh.replaceAll("'", "''")}' as fresh`)
+    await connection.run('copy from database state to fresh')
+    await connection.run(`delete from fresh.meta where key = '${REWRITE}'`)
+    await connection.run('checkpoint fresh')
+    await connection.run('detach fresh')
+  } catch {
+    await connection.run('detach database if exists fresh').catch(() => undefined)
+    for (const path of [fresh, `${fresh}.wal`]) rmSync(path, { force: true })
+    return false
+  }
   await connection.run('force checkpoint state')
   for (const one of close) one.closeSync()
   // With a log of its own the old file would be more than what was copied: it stays, and the next start tries again.
-  if (existsSync(`${file}.wal`)) return
+  if (existsSync(`${file}.wal`)) return true
   sync(fresh)
   renameSync(fresh, file)
   sync(folder)
+  return true
 }
 
 function sync(path: string): void {

@@ -73,22 +73,22 @@ export class Versions {
 
   /**
    * Makes the document equal to the version, then publishes it: the new version has the old one's content hash. What is not published
-   * is replaced only with `replaceUnpublished`; without it a pipeline that has such changes stays as it is.
+   * is replaced only when it is `mayReplace` changes at most; else a pipeline that has such changes stays as it is.
    */
   async restore(
     pipelineId: string,
     number: number,
     message: string,
-    replaceUnpublished: boolean,
+    mayReplace: number,
   ): Promise<RestoreOutcome> {
     const info = this.#documents.info(pipelineId)
     await this.#documents.assertKnown(pipelineId)
     const version = await this.#cache.read(pipelineId, number)
     const parent = await this.#cache.current(pipelineId)
     await this.#needs.sync(info.workspaceId)
-    const changes = replaceUnpublished ? 0 : await this.#wouldReplace(pipelineId, version)
-    if (changes > 0) return { state: 'unpublished', changes }
     const marks = await this.#needs.marks(pipelineId)
+    const changes = await this.#wouldReplace(pipelineId, version)
+    if (changes > mayReplace) return { state: 'unpublished', changes }
     const { heads } = await this.#documents.edit<PipelineDoc>(pipelineId, doc =>
       makeEqualTo(doc, version.definition, `restore version ${number}`),
     )

@@ -45,6 +45,9 @@ const PEOPLE =
 
 const PLANTED = /planted-[a-z]{3}-0815/
 
+/** Whether the workspace is of who is signed in, at the server that is asked. */
+let isOwn = true
+
 async function machineOf(
   person: Person,
   line: Line,
@@ -57,6 +60,7 @@ async function machineOf(
     deviceId: person.deviceId,
     who: () => ({ user_id: person.id, name: person.name }),
     remote: () => true,
+    own: async () => isOwn,
     workspaceId,
     pipelineId,
   })
@@ -91,6 +95,27 @@ async function everything(): Promise<string> {
   for (const file of files) texts.push(readFileSync(join(file.parentPath, file.name), 'latin1'))
   return texts.join('\n')
 }
+
+it('[LEAVE4] nothing of a run is sent while somebody else is signed in; then it goes on', async () => {
+  const machine = await machineOf(ann, new Line(ann))
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  await machine.allowAll()
+  isOwn = false
+  try {
+    const run = await machine.run()
+    await machine.runs.online()
+    await machine.restart()
+    expect((await machine.runs.read(run.run_id)).upload.error).toBeNull()
+    await expect(ann.wire.call(runRoutes.read, { params: { run_id: run.run_id } })).rejects.toMatchObject({
+      code: 'run.not_found',
+    })
+    isOwn = true
+    await machine.runs.online()
+    expect((await untilSent(machine.runs, run.run_id)).upload).toMatchObject({ state: 'done', error: null })
+  } finally {
+    isOwn = true
+  }
+})
 
 it('[DELIVER1] a run made offline arrives once, whole and in order, though the host restarts and replies are lost', async () => {
   const line = new Line(ann)

@@ -222,6 +222,7 @@ export class AgentMachine {
       }),
       who: () => ({ user_id: ann.id, name: ann.name }),
       remote: () => true,
+      own: async () => true,
     })
     await this.runs.resume()
     this.agent = await ScheduleAgent.open({
@@ -235,6 +236,7 @@ export class AgentMachine {
       },
       client: () => wire,
       workspaceId: () => workspaceId,
+      own: async () => true,
       knows: pipelineId => pipelineId === this.#published.pipelineId,
       runs: this.#runsThatWait(),
     })

@@ -294,7 +294,7 @@ async function restore(device: SimDevice, pipelineId: string, rng: Rng): Promise
   if (!known || known.length === 0) return
   const { number } = rng.pick(known)
   const outcome = await device.attempt('restoring', ({ versions }) =>
-    versions.restore(pipelineId, number, '', true),
+    versions.restore(pipelineId, number, '', Number.MAX_SAFE_INTEGER),
   )
   if (outcome) device.say(`restoring ${short(pipelineId)} to ${number}: ${outcome.state}`)
 }

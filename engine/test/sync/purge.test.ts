@@ -51,6 +51,7 @@ const run = async (...args: string[]): Promise<{ code: number | null; out: strin
   const child = spawn(process.execPath, [program, ...args], {
     env: {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
       DATABASE_URL: server.database.url,
       AUTH_SECRET: 'a secret of forty characters, for tests.',
     },

@@ -184,7 +184,7 @@ export class CommitQueue {
       return
     }
     const now = await readCounter(this.options.db, this.workspaceId)
-    if (now.seq <= after) {
+    if (now.seq <= after && !now.closed) {
       this.forgetAll()
       throw new AppError('database.unavailable', 'The log is shorter than it was.')
     }

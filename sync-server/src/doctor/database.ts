@@ -9,6 +9,7 @@ import { type Check, clockCheck, ok, reasonOf, warning, wrong } from './check.ts
 
 const OLDEST = 15
 const NOTIFIED_MS = 2_000
+const CONNECT_MS = 10_000
 
 /** Changes nothing: an embedded database that does not run is not started. */
 export async function* databaseChecks(config: Config): AsyncGenerator<Check> {
@@ -78,7 +79,7 @@ const schemaCheck = async (db: ServerDatabase['db']): Promise<Check> => {
 const notificationCheck = async ({ pool, url }: ServerDatabase): Promise<Check> => {
   const name = 'database.notifications'
   const channel = `pluto_doctor_${newId().replaceAll('-', '')}`
-  const listener = new pg.Client({ connectionString: url })
+  const listener = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_MS })
   listener.on('error', () => {})
   try {
     await listener.connect()

@@ -6,7 +6,7 @@ import type pg from 'pg'
 import { z } from 'zod'
 import { migrate, type ServerDatabase } from '../database/index.ts'
 import { BACKUP_FORMAT, BACKUP_VERSION, type BackupManifest, logDigests } from './backup.ts'
-import { productTables, SIGN_INS } from './product-tables.ts'
+import { productTables } from './product-tables.ts'
 
 const header = z.object({
   format: z.literal(BACKUP_FORMAT),
@@ -34,8 +34,6 @@ const NAME = /^[a-z_][a-z0-9_]*$/
  *
  * Throws `request.invalid` for what is no whole backup, `database.schema` for one of a newer program, `request.id_taken` for a
  * database that is not empty.
- *
- * Backups of before held sessions: they are not taken over, so nobody is signed in afterwards.
  */
 export async function restore(
   database: ServerDatabase,
@@ -96,17 +94,14 @@ async function load(
     } else if (line.startsWith('{"table":')) {
       await flush()
       table = parse(z.object({ table: z.string().regex(NAME) }), line).table
-      if (!tables.includes(table) && !SIGN_INS.includes(table))
-        throw broken(`it has a table ${table} that this program does not know`)
+      if (!tables.includes(table)) throw broken(`it has a table ${table} that this program does not know`)
       rows[table] = 0
       onProgress(`table ${table}`)
     } else {
       if (table === null) throw broken('it has a row without a table')
       rows[table] = (rows[table] ?? 0) + 1
-      if (!SIGN_INS.includes(table)) {
-        batch.push(line)
-        bytes += line.length
-      }
+      batch.push(line)
+      bytes += line.length
       if (batch.length >= BATCH_ROWS || bytes >= BATCH_BYTES) await flush()
     }
     sum.update(line).update('\n')
@@ -167,7 +162,7 @@ async function assertMigrations(client: pg.PoolClient, theirs: readonly string[]
       hint:
         unknown.length > 0
           ? 'Restore it with that version of the program or a newer one.'
-          : 'Restore it with the version that made it, then run `pluto-server migrate` with this one.',
+          : 'Restore it with the version that made it; then run `pluto-server migrate` and, as it may hold sessions, `pluto-server sign-out --all` with this one.',
     },
   )
 }

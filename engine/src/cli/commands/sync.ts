@@ -29,6 +29,10 @@ export const addSyncCommands = (program: Command, context: Context): void => {
       const { run_ids } = await session.value('run.unsent', {})
       const repaired = repair ? await session.value('sync.repair', {}) : null
       const state = repaired?.state ?? (await session.value('sync.now', {}))
+      if (state.state === 'idle')
+        throw new AppError('workspace.not_found', 'There is no workspace here to sync.', {
+          hint: 'Make one: `pluto workspace create NAME`, or open the link of an invitation and sync again.',
+        })
       const delivered = CONNECTED.has(state.state) ? await deliver(session, output, run_ids) : []
       const said = (text: string): string => [text, ...showDelivered(delivered)].join('\n')
       if (repaired) answer(output, { ...repaired, runs: delivered }, all => said(showRepair(all)))

@@ -98,7 +98,7 @@ export const addVersionCommands = (program: Command, context: Context): void => 
         pipeline_id: pipeline.pipeline_id,
         number: parseVersion(number),
         message: options.message,
-        replace_unpublished: options.yes ?? false,
+        replace_unpublished: options.yes ? Number.MAX_SAFE_INTEGER : 0,
       })
       if (outcome.state === 'unpublished') {
         showUnpublished(output, pipeline.name, outcome)
