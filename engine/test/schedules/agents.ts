@@ -166,6 +166,8 @@ export class AgentMachine {
   full = false
   /** A run begins when this resolves. */
   ready: Promise<void> = Promise.resolve()
+  /** Runs that were to begin, and that were cancelled. */
+  readonly begun: string[] = []
   readonly cancelled: string[] = []
   /** What its agent said went wrong: that something was lost, or could not be done. */
   warned = 0
@@ -257,6 +259,7 @@ export class AgentMachine {
       here: runId => runs.here(runId),
       ended: runId => runs.ended(runId),
       start: async (input, occurrence) => {
+        this.begun.push(input.run_id)
         await this.ready
         return await runs.start(input, occurrence)
       },
