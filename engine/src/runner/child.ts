@@ -9,8 +9,12 @@ import { lock, openInstance, type Running, Session } from './session.ts'
 // The runner: a process that may crash or be killed at any time. It knows no secret, inherits no environment, and talks only to
 // the process that forked it.
 
+/** The host is gone: nobody will read what is being made. An orderly exit would wait for the statements that still run. */
+const endAtOnce = () => process.kill(process.pid, 'SIGKILL')
+
 const send = (reply: Reply) => {
-  if (process.connected) process.send?.(reply)
+  // A reply can meet the host's end before `disconnect` is heard. Unheard, that error would end this process in order.
+  if (process.connected) process.send?.(reply, undefined, undefined, error => error && endAtOnce())
 }
 
 /** For parsing only: locked at birth, it may open no file at all. */
@@ -40,8 +44,7 @@ process.on('message', (message: unknown) => {
       cancelled.delete(id)
     })
 })
-// The host is gone: nobody will read what is being made. An orderly exit would wait for the statements that still run.
-process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
+process.on('disconnect', endAtOnce)
 if (process.platform === 'linux') {
   // When the machine runs out of memory it is this process that goes, not the host. Not granted everywhere: then so be it.
   await writeFile('/proc/self/oom_score_adj', '1000').catch(() => undefined)

@@ -73,7 +73,13 @@ it('[RUN10] a runner ends with its host, and the next host clears what it left',
   })
   const pid = Number(await new Promise(resolve => host.stdout.once('data', resolve)))
   await new Promise(resolve => setTimeout(resolve, 200))
+  // So that the first thing that it does afterwards is to tell its progress, to nobody.
+  process.kill(pid, 'SIGSTOP')
+  const gone = new Promise(resolve => host.once('exit', resolve))
   host.kill('SIGKILL')
+  await gone
+  await new Promise(resolve => setTimeout(resolve, 500))
+  process.kill(pid, 'SIGCONT')
   const isAlive = () => {
     try {
       process.kill(pid, 0)
@@ -82,7 +88,7 @@ it('[RUN10] a runner ends with its host, and the next host clears what it left',
       return false
     }
   }
-  await expect.poll(isAlive, { timeout: 60_000 }).toBe(false)
+  await expect.poll(isAlive, { timeout: 15_000 }).toBe(false)
   expect(readdirSync(tempRoot).filter(name => name.startsWith('runner-')).length).toBe(1)
   const next = new RunnerPool({ tempRoot })
   expect(readdirSync(tempRoot).filter(name => name.startsWith('runner-'))).toEqual([])
