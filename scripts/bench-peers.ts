@@ -37,6 +37,8 @@ const { values, positionals } = parseArgs({
 })
 /** All rounds of one peer in one workload; a peer that takes longer is said to. */
 const LIMIT_MS = values.full ? 900_000 : 280_000
+/** How long one that is told to end may take for it. */
+const GRACE_MS = 5_000
 const engines = [OURS, ...Object.keys(versions)]
 const unknown = positionals.filter(name => !engines.includes(name) && !WORKLOADS.includes(name))
 if (unknown.length > 0)
@@ -160,10 +162,12 @@ function run(
   const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   let late = false
-  const timer = limitMs && setTimeout(stop, limitMs)
+  let timer = limitMs === undefined ? undefined : setTimeout(stop, limitMs)
   function stop(): void {
     late = true
     child.kill()
+    // One that is in the middle of a long computation does not hear it; what it started ends with it.
+    timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS)
   }
   for (const stream of [child.stdout, child.stderr]) {
     let rest = ''
@@ -179,7 +183,7 @@ function run(
   return new Promise(done => {
     child.once('error', error => done(error.message))
     child.once('close', code => {
-      if (timer) clearTimeout(timer)
+      clearTimeout(timer)
       const reason = said.replaceAll(/(?:file:\/\/)?(?:\/[\w.@+-]+){2,}/g, '…').trim()
       done(late ? `more than ${limitMs! / 1000} s` : code === 0 ? null : reason || `ended with ${code}`)
     })
