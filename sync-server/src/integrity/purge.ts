@@ -313,6 +313,11 @@ async function cleaner(
   const at = async (heads: readonly string[]): Promise<PipelineDefinition> => {
     const read = await replayer.step<'version'>({ kind: 'version', heads })
     if (!read.ok) throw failed(read.reason)
+    // Written anew by this program it would be without what only the newer one knows.
+    if (read.value.status === 'too_new')
+      throw new AppError('document.too_new', 'A newer program wrote this pipeline than this server knows.', {
+        hint: 'Update the server, then purge again. Nothing was changed.',
+      })
     if (read.value.status !== 'ok') throw failed('it is no pipeline there')
     return JSON.parse(read.value.definition) as PipelineDefinition
   }

@@ -187,6 +187,8 @@ async function verifyVersions(
     }
     const made = await replayer.step<'version'>({ kind: 'version', heads: row.heads })
     if (!made.ok) found('version.heads', `It cannot be made again: ${made.reason}`)
+    else if (made.value.status === 'too_new')
+      found('version.heads', 'A newer program made it: verify with that program.')
     else if (made.value.status !== 'ok')
       found('version.heads', 'Its heads are not in the log, or are no pipeline.')
     else if (made.value.contentHash !== row.content_hash)

@@ -6,6 +6,7 @@ import {
   type PipelineDoc,
   pipelineFromDoc,
   pipelineToFiles,
+  SCHEMA_VERSION,
 } from '@pluto-duck/crdt-model'
 
 /** A document of exactly the changes that lead to `heads`: nothing that came beside them is seen. */
@@ -27,11 +28,13 @@ export type VersionContent =
       readonly contentHash: string
       readonly files: Readonly<Record<string, string>>
     }
-  | { readonly status: 'unknown_heads' | 'not_a_pipeline' }
+  | { readonly status: 'unknown_heads' | 'not_a_pipeline' | 'too_new' }
 
 /** What a version of this document is that is made of a document at its heads. */
 export const contentOf = (doc: Automerge.Doc<PipelineDoc>): VersionContent => {
   if (kindOf(doc) !== 'pipeline') return { status: 'not_a_pipeline' }
+  // What this server does not know of it would not be in the content.
+  if (Number(doc.schema_version) > SCHEMA_VERSION) return { status: 'too_new' }
   const definition = pipelineFromDoc(doc)
   return {
     status: 'ok',

@@ -110,6 +110,17 @@ const sound = async (workspaceId: string): Promise<void> =>
   expect(await verify(database.db, { workspaceId })).toMatchObject({ open: 0, findings: [] })
 
 describe('a purge', () => {
+  it('[PURGE3] of what a newer program wrote is refused with a word, and changes nothing', async () => {
+    const { device, pipeline, doc, workspaceId } = await world()
+    const newer = Automerge.change(doc, d => {
+      d.schema_version = 99
+    })
+    const change = Automerge.getLastLocalChange(newer)!
+    expect(outcome(await appender.append(device.push(pipeline, [change])))).toEqual([4])
+    await expect(purge(pipeline)).rejects.toMatchObject({ code: 'document.too_new' })
+    await sound(workspaceId)
+  })
+
   it('[PURGE3] is refused when a first version is published between its reading and its lock', async () => {
     const { pipeline, secret, doc, publishAt, workspaceId, device } = await world()
     late.before = async () => {
