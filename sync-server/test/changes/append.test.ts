@@ -33,6 +33,23 @@ class CountingTrial extends Trial {
   }
 }
 
+/** Keeps one document, and tells which had to be loaded again. */
+class ForgetfulTrial extends Trial {
+  readonly loaded: string[] = []
+
+  constructor() {
+    super({ workers: 1, keep: 1 })
+  }
+
+  override try(...[document, changes]: Parameters<Trial['try']>): ReturnType<Trial['try']> {
+    const load = (): Promise<Uint8Array> => {
+      this.loaded.push(document.id)
+      return document.load()
+    }
+    return super.try({ ...document, load }, changes)
+  }
+}
+
 const titleAndHeads = async (id: string) =>
   (
     await sql<{
@@ -389,6 +406,31 @@ describe('append', () => {
     held.release.resolve()
     expect(storedSeqs(await first)).toEqual([1, 2])
     expect((await one.append(next)).verdicts[0]!.status).toBe('stored')
+  })
+
+  it('[LOG19] what is not kept in memory is read again, and decided as if it had been kept', async () => {
+    const forgetful = new ForgetfulTrial()
+    const small = new Appender({ db: log.db, trial: forgetful, maxIndexedOps: 1, maxWorkspaces: 1 })
+    const devices = [new TestDevice(await log.workspace()), new TestDevice(await log.workspace())]
+    const all = devices.flatMap(device => [1, 2].map(() => ({ device, id: v7(), doc: note(actor()) })))
+    for (let round = 0; round < 3; round++) {
+      const answers = await Promise.all(
+        all.map(({ device, id, doc }) =>
+          small.append(device.push(id, [round === 0 ? doc.first : doc.edit(`${round}`)])),
+        ),
+      )
+      expect(answers.flatMap(storedSeqs).every(seq => typeof seq === 'number')).toBe(true)
+    }
+    // All but the last one of a round were pushed out by the others before they came again.
+    expect(forgetful.loaded.length).toBeGreaterThanOrEqual(2 * (all.length - 1))
+    for (const { workspaceId } of devices)
+      expect((await rows(workspaceId)).map(row => Number(row.seq))).toEqual([1, 2, 3, 4, 5, 6])
+    for (const { id, doc } of all)
+      expect((await titleAndHeads(id))?.heads).toEqual(Automerge.getHeads(doc.doc()))
+    const [{ device, id, doc }] = all as [(typeof all)[number]]
+    const stranger = new TestDevice(device.workspaceId)
+    expect(storedSeqs(await small.append(stranger.push(id, [doc.edit('mine')])))).toEqual(['actor'])
+    await forgetful.close()
   })
 
   it('[MIG2] the changes refuse UPDATE, DELETE and TRUNCATE', async () => {

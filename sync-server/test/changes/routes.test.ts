@@ -196,6 +196,29 @@ describe('the log over HTTP', () => {
     expect((await call(`/v1/workspaces/${id}/documents/${newId()}/records`)).status).toBe(404)
   })
 
+  it('[LOG10] nothing is loaded to serve a snapshot or the log: what is stored is sent as it is', async () => {
+    const id = await workspace()
+    const [documentId, doc] = [newId(), note(actor())]
+    await push(id, documentId, [doc.first, doc.edit('a')])
+    // No document that anything could load.
+    const bytes = Buffer.from('no document at all')
+    await pool.query('update documents set snapshot = $1, snapshot_seq = 2 where id = $2', [
+      bytes,
+      documentId,
+    ])
+    const [whole] = await sequence(await call(`/v1/workspaces/${id}/snapshot`))
+    expect(whole).toMatchObject({
+      document_id: documentId,
+      title: 'note',
+      seq: 2,
+      heads: [expect.any(String)],
+    })
+    expect(Buffer.from(whole?.bytes as Uint8Array)).toEqual(bytes)
+    const log = await sequence(await call(`/v1/workspaces/${id}/changes?after=0`))
+    expect(log.map(item => item.seq)).toEqual([1, 2, 2])
+    expect(log.at(-1)).toMatchObject({ end: true, digest: expect.any(String) })
+  })
+
   it('[LOG9] a read that waits is answered by a push on another server', async () => {
     const id = await workspace()
     const waiting = call(`/v1/workspaces/${id}/changes?after=0&wait=20`, { on: 1 })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -129,6 +130,32 @@ describe('backup and restore', () => {
     }
     expect(await rowsOf(target.url, 'select count(*)::int as n from users')).toEqual([{ n: 0 }])
     expect(await rowsOf(target.url, 'select count(*)::int as n from log_records')).toEqual([{ n: 0 }])
+  })
+
+  it('[BAK1] a log that is not the one of the manifest is not restored, though the file is whole', async () => {
+    const target = await empty()
+    const lines = zstdDecompressSync(readFileSync(file)).toString('utf8').split('\n').slice(0, -1)
+    const { manifest } = JSON.parse(lines.pop() as string)
+    const at = lines.indexOf('{"table":"log_records"}') + 3
+    const row = JSON.parse(lines[at] as string)
+    expect(row).toMatchObject({ seq: 3, record: 'change' })
+    // One bit of the last change: what else the file says of itself is right.
+    row.bytes = row.bytes.replace(/.$/, (digit: string) => (Number.parseInt(digit, 16) ^ 1).toString(16))
+    lines[at] = JSON.stringify(row)
+    const body = lines.map(line => `${line}\n`).join('')
+    const sha256 = createHash('sha256').update(body).digest('hex')
+    const forged = join(folder, 'forged')
+    writeFileSync(
+      forged,
+      zstdCompressSync(`${body}${JSON.stringify({ manifest: { ...manifest, sha256 } })}\n`),
+    )
+    const refused = run(['restore', forged], target.url)
+    expect([await refused.ended, refused.err()]).toEqual([
+      2,
+      expect.stringContaining('the log that was loaded is not the one that was backed up'),
+    ])
+    for (const table of ['users', 'log_records'])
+      expect(await rowsOf(target.url, `select count(*)::int as n from ${table}`)).toEqual([{ n: 0 }])
   })
 
   it('[BAK3] a backup is written to a new file only, readable by its owner', async () => {
