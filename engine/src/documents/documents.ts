@@ -418,13 +418,24 @@ export class Documents {
     return draft
   }
 
+  /** A local draft of which an edit can be made. Throws `document.too_new` for one that a newer program wrote: it stays as it is. */
+  async editableDraft(draftId: string): Promise<LocalDraft> {
+    const draft = await this.draft(draftId)
+    const doc = A.load<unknown>(draft.bytes)
+    const newer = this.#newer(doc)
+    A.free(doc)
+    // Read by this program it would be without what only the newer one knows.
+    if (newer) throw tooNew(newer.version, newer.known)
+    return draft
+  }
+
   /**
    * Applies a pipeline's local draft again, as this person's edit now: what the draft changed since its base, beside whatever
    * happened meanwhile (concurrent edits of one place become marks). A document that the server never had is made anew, with
    * a new id. Answers the document; the draft is gone.
    */
   async applyDraft(draftId: string): Promise<{ documentId: string }> {
-    const draft = await this.draft(draftId)
+    const draft = await this.editableDraft(draftId)
     if (draft.kind !== 'pipeline')
       throw new AppError('request.invalid', 'Comments that were refused cannot be applied again.', {
         hint: `Their text is in \`pluto local-draft diff ${draftId}\`: write it as a new comment.`,

@@ -158,12 +158,13 @@ export class Drafts {
   /** Makes a refused edit of a pipeline a draft that others can review. The local draft is gone then. */
   async send(localDraftId: string, draftId: string, title: string): Promise<DraftEntry> {
     const { documents } = this.#n
-    const local = await documents.draft(localDraftId)
+    const local = await documents.editableDraft(localDraftId)
     if (local.kind !== 'pipeline' || !documents.has(local.documentId))
       throw new AppError('request.invalid', 'Only an edit of a pipeline that is here can become a draft.', {
         hint: local.kind === 'pipeline' ? 'Export it, or apply it again.' : 'Export it, or write it again.',
       })
     const pipelineId = documents.info(local.documentId).base ?? local.documentId
+    await documents.assertKnown(pipelineId)
     const wanted = read(local.bytes, doc => pipelineFromDoc(doc))
     const start = local.baseBytes ? read(local.baseBytes, doc => Automerge.getHeads(doc)) : []
     const heads = await documents.read(pipelineId, doc =>

@@ -1,7 +1,9 @@
 import * as A from '@automerge/automerge'
 import { editPipeline, type PipelineDoc, setDescription } from '@pluto-duck/crdt-model'
+import { newId } from '@pluto-duck/crdt-model/protocol'
 import { expect, it } from 'vitest'
 import type { Schema } from '../../src/documents/index.ts'
+import { type DraftNeeds, Drafts } from '../../src/drafts/drafts.ts'
 import type { Device } from './device.ts'
 import type { Person } from './server.ts'
 import { TwoPeople } from './two-people.ts'
@@ -135,4 +137,31 @@ it('[SCHEMA3] programs that upgrade at once make the same change, and one upgrad
   expect(await newest.documents.drafts(world.workspaceId)).toEqual([])
   await a.sync.now()
   expect(await raw(a, pipeline)).toMatchObject({ schema_version: 3, owners: {}, description: 'c' })
+})
+
+it('[SCHEMA1] an old program makes no edit of a local draft that a newer one left: the draft stays as it is', async () => {
+  const one = await device(world.ada, NEWER)
+  const pipeline = await one.createPipeline('weekly')
+  await one.until('in_sync', 0)
+  one.cut = true
+  const own = await one.createPipeline('never-sent')
+  for (const id of [pipeline, own]) await one.describe(id, 'by the newer one')
+  const refusal = { code: 'permission', reason: 'a viewer' }
+  const drafts = [await one.documents.refuse(pipeline, refusal), await one.documents.refuse(own, refusal)]
+  // An older program opens the folder. What the server has of the pipeline it knows.
+  await one.close()
+  one.schema = undefined
+  await one.open()
+  const before = await one.heads(pipeline)
+  const forks = new Drafts({ documents: one.documents } as DraftNeeds)
+  for (const draftId of drafts) {
+    const { bytes } = await one.documents.draft(draftId)
+    expect(A.toJS(A.load(bytes))).toMatchObject({ schema_version: 2, labels: {} })
+    const tooNew = { code: 'document.too_new' }
+    await expect(one.documents.applyDraft(draftId)).rejects.toMatchObject(tooNew)
+    await expect(forks.send(draftId, newId(), 'for review')).rejects.toMatchObject(tooNew)
+    expect((await one.documents.draft(draftId)).bytes).toEqual(bytes)
+  }
+  expect(await one.heads(pipeline)).toEqual(before)
+  expect(one.documents.list(world.workspaceId).map(info => info.documentId)).toEqual([pipeline])
 })
