@@ -48,7 +48,9 @@ export class Live {
   }
 
   devicesOnline(now: number): number {
-    for (const [device, at] of this.#present) if (now - at > PRESENCE_MS) this.#present.delete(device)
+    // Nor from a time to come: the clock was put back.
+    for (const [device, at] of this.#present)
+      if (Math.abs(now - at) > PRESENCE_MS) this.#present.delete(device)
     return this.#present.size
   }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import * as A from '@automerge/automerge'
 import { createPipeline, editPipeline, setDescription } from '@pluto-duck/crdt-model'
 import { newId, type Role } from '@pluto-duck/crdt-model/protocol'
-import { systemClock } from '../../src/clock.ts'
+import { type Clock, systemClock } from '../../src/clock.ts'
 import { Documents, type Schema } from '../../src/documents/index.ts'
 import { Settings, State, Workspaces } from '../../src/state/index.ts'
 import { Sync, WireClient } from '../../src/sync/index.ts'
@@ -24,6 +24,8 @@ export class Device {
   cut = false
   /** What is pushed waits for it. */
   hold: Promise<void> = Promise.resolve()
+  /** Its time of day is so far from the true one. */
+  skewMs = 0
   /** What its program knows of documents; counts from the next `open`. */
   schema: Schema | undefined
   /** Lets so many requests through and loses their replies. */
@@ -34,6 +36,8 @@ export class Device {
   readonly readings: { readonly after: number; readonly limit: number }[] = []
   /** Called with each push that is about to leave, and with its answer before the device hears of it. */
   onPush: (when: 'asked' | 'answered') => void = () => undefined
+
+  readonly #clock: Clock = { now: () => Date.now() + this.skewMs, sleep: systemClock.sleep }
 
   private constructor(server: string, token: string, workspaceId: string, folder: string) {
     this.folder = folder
@@ -55,7 +59,7 @@ export class Device {
 
   async open(): Promise<void> {
     this.state = await State.open(this.folder)
-    this.documents = await Documents.open(this.state, systemClock, this.schema)
+    this.documents = await Documents.open(this.state, this.#clock, this.schema)
     await new Workspaces(this.state).put({
       workspace_id: this.workspaceId,
       name: 'W',
@@ -95,7 +99,7 @@ export class Device {
       client: this.client,
       state: this.state,
       documents: this.documents,
-      clock: systemClock,
+      clock: this.#clock,
       signedIn: async () => true,
       log: (_, message) => void this.logged.push(message),
     })

@@ -259,6 +259,8 @@ describe('sync against the real server', () => {
     await a.until('in_sync', 0)
     expect(await a.text(documentId)).toBe('')
     expect(await a.documents.drafts(workspaceId)).toMatchObject([{ code: 'diverged', documentId }])
+    for (const said of ['this device and the server differ; healing', 'healed'])
+      expect(a.logged.filter(line => line === said)).toHaveLength(1)
   })
 
   it('[SYNC7] a new device takes the snapshot, and the records of a document when they are asked for', async () => {
