@@ -2,12 +2,13 @@ import { createReadStream, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { PAGE_CSP } from '@pluto-duck/engine/contract'
-import { app, BrowserWindow, ipcMain, Menu, nativeImage, protocol, session, shell, Tray } from 'electron'
+import { app, BrowserWindow, dialog, ipcMain, Menu, nativeImage, protocol, session, shell, Tray } from 'electron'
 import { v7 } from 'uuid'
 import { APP_ORIGIN, APP_SCHEME, fileOf } from './app-protocol.ts'
 import { isMethod, isOwnFrame, mayOpenOutside, routeOfLink } from './guards.ts'
 import { bridgeTo, type HostBridge } from './host-bridge.ts'
 import { addressIn, attachHost, startHost } from './host-process.ts'
+import { leaveQuestion, letsGo } from './leaving.ts'
 
 /**
  * The window around the app. It serves the built page from `app://`, starts the host and hands calls and events on; it
@@ -85,7 +86,8 @@ function start(): void {
   app.on('activate', () => show(null))
   // The host goes on behind the tray, so that schedules run; quitting is explicit.
   app.on('window-all-closed', () => undefined)
-  app.on('before-quit', () => {
+  // Not before the window is closed: one that is kept open needs its host.
+  app.on('will-quit', () => {
     bridge?.close()
     void host.stop()
   })
@@ -122,6 +124,10 @@ function openWindow(closed: () => void): BrowserWindow {
   })
   window.webContents.on('will-navigate', (event, url) => {
     if (!url.startsWith(`${APP_ORIGIN}/`)) event.preventDefault()
+  })
+  // The page holds what is stored nowhere, and asks; without an answer the window would just stay.
+  window.webContents.on('will-prevent-unload', event => {
+    if (letsGo(dialog.showMessageBoxSync(window, leaveQuestion))) event.preventDefault()
   })
   window.on('closed', closed)
   void window.loadURL(`${APP_ORIGIN}/`)

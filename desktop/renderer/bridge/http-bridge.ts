@@ -9,11 +9,10 @@ import type {
   TopicName,
 } from '@pluto-duck/engine/contract'
 import { v7 } from 'uuid'
+import { OUTLIVES_PAGE_CHARS } from '../documents/replica.ts'
 import { connectionOf, listenersOf } from './listeners.ts'
 
 const RETRY_MS = 1500
-/** Browsers keep 64 KiB of such requests alive in all; a change of text is far below that. */
-const KEEPALIVE_CHARS = 15_000
 
 /**
  * The bridge of a page that `pluto serve` gave: calls are POSTs, events come by SSE, both with the cookie that the page load
@@ -50,7 +49,7 @@ export function httpBridge(base = ''): Bridge {
           credentials: 'same-origin',
           body,
           // What was written leaves the page although it is closed or loaded again in the same moment.
-          keepalive: method === 'document.append' && body.length <= KEEPALIVE_CHARS,
+          keepalive: method === 'document.append' && body.length <= OUTLIVES_PAGE_CHARS,
         })
         const result = (await reply.json()) as Result<OutputOf<M>>
         // A host that was started again knows this window once its own address was opened.

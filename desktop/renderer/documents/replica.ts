@@ -10,6 +10,10 @@ const RETRY_MS = 1000
 /** A shorter document is loaded before anybody would see that it was read first. */
 const READ_FIRST_BYTES = 16 * 1024
 const BATCH = 500
+/** A request of at most so many characters outlives the page that sent it: browsers keep 64 KiB of such alive in all. */
+export const OUTLIVES_PAGE_CHARS = 15_000
+/** What a request has beside the changes themselves, at most. */
+const ENVELOPE_CHARS = 200
 /** The host is not there, or is another one that does not know this window yet: what waits is sent when it does. */
 export const AWAY: ReadonlySet<string> = new Set(['host.unreachable', 'host.token'])
 
@@ -74,6 +78,10 @@ export class Replica<D extends object> {
   private unsent: Uint8Array[] = []
   /** Those of `unsent` that were handed over at least once: the host may have them. */
   private readonly tried = new Set<Uint8Array>()
+  /** How many are in a request that arrives although the page goes. */
+  private underWay = 0
+  /** What was handed over last was not stored: until something is, what waits is in this window alone. */
+  failing = false
   /** What builds on something that the host took back: it goes into the local draft that holds that, and is not shown any more. */
   private strays: Uint8Array[] = []
   private sending: Promise<void> | null = null
@@ -178,6 +186,11 @@ export class Replica<D extends object> {
     const patches = origin === 'editor' ? [] : Automerge.diff(after, heads, Automerge.getHeads(after))
     this.tell({ patches, origin })
     this.send()
+    // While the host is away nothing else counts them before the next try.
+    const { appendState } = this
+    const away = appendState.state === 'failed' && AWAY.has(appendState.error.code)
+    if (this.failing && (away || appendState.state === 'storing'))
+      this.setAppendState({ ...appendState, waiting: this.waiting })
   }
 
   /** Resolves when everything that was typed so far is durable on this machine (or storing it failed). */
@@ -188,6 +201,11 @@ export class Replica<D extends object> {
   /** How many changes the host has not stored yet. */
   get waiting(): number {
     return this.strays.length + this.unsent.length
+  }
+
+  /** How many of those would be lost if the page went now. */
+  get held(): number {
+    return Math.max(0, this.waiting - this.underWay)
   }
 
   close(): void {
@@ -279,11 +297,13 @@ export class Replica<D extends object> {
       const strays = this.strays.length > 0
       const batch = (strays ? this.strays : this.unsent).slice(0, BATCH)
       for (const change of batch) this.tried.add(change)
+      const changes = batch.map(toBase64)
+      const chars = changes.reduce((sum, change) => sum + change.length + 3, ENVELOPE_CHARS)
+      this.underWay = !this.failing && chars <= OUTLIVES_PAGE_CHARS ? batch.length : 0
       this.setAppendState({ state: 'storing', waiting: this.waiting })
-      const reply = await this.bridge.call('document.append', {
-        document_id: this.id,
-        changes: batch.map(toBase64),
-      })
+      const reply = await this.bridge.call('document.append', { document_id: this.id, changes })
+      this.underWay = 0
+      this.failing = !reply.ok
       const away = !reply.ok && AWAY.has(reply.error.code)
       // A stray that the host has no draft for cannot be stored, and must not hold up what comes after it: it is said, once.
       const hopeless = strays && !reply.ok && !passes(reply.error)
@@ -298,6 +318,7 @@ export class Replica<D extends object> {
       if (away) await new Promise(resolve => setTimeout(resolve, RETRY_MS))
       if (this.closed) return
     }
+    this.failing = false
     this.setAppendState({ state: 'stored' })
   }
 

@@ -2,11 +2,14 @@ import type { ErrorBody } from '@pluto-duck/crdt-model/errors'
 import type { Bridge } from '@pluto-duck/engine/contract'
 import { AWAY, type ReadFirst, Replica } from './replica.ts'
 
-type AnyReplica = Pick<Replica<object>, 'id' | 'waiting' | 'close' | 'onAppend'>
+type AnyReplica = Pick<Replica<object>, 'id' | 'waiting' | 'held' | 'failing' | 'close' | 'onAppend'>
 
 interface Tells {
-  /** How many changes, of all documents, the host has not stored yet. Called whenever that may have changed. */
-  waiting(count: number): void
+  /**
+   * How many changes, of all documents, the host has not stored yet, and how many of them it could not store when it was asked. Called
+   * whenever that may have changed.
+   */
+  waiting(count: number, failing: number): void
   /** The host refused a change of a document that is not shown any more. */
   refused(error: ErrorBody): void
 }
@@ -62,6 +65,11 @@ export class Replicas {
     this.#left.set(replica.id, { replica, stop })
   }
 
+  /** How many changes would be lost if the page went now: nobody has them but this window. */
+  get held(): number {
+    return [...this.#all].reduce((sum, { held }) => sum + held, 0)
+  }
+
   /** The window is going: nothing is waited for. */
   close(): void {
     for (const { stop } of this.#left.values()) stop()
@@ -76,6 +84,8 @@ export class Replicas {
   }
 
   #count(): void {
-    this.#tells.waiting([...this.#all].reduce((sum, { waiting }) => sum + waiting, 0))
+    const sum = (of: readonly AnyReplica[]): number => of.reduce((n, { waiting }) => n + waiting, 0)
+    const all = [...this.#all]
+    this.#tells.waiting(sum(all), sum(all.filter(({ failing }) => failing)))
   }
 }

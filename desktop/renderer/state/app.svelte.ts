@@ -49,6 +49,8 @@ export class App {
   readonly replicas: Replicas
   /** Changes of all documents that the host has not stored yet. */
   unstored = $state(0)
+  /** Those of them that it could not store when it was asked: they are in this window alone. */
+  held = $state(0)
   panel = $state<Panel>(null)
   private readonly stops: (() => void)[] = []
   private listing: ReturnType<typeof setTimeout> | null = null
@@ -56,8 +58,9 @@ export class App {
   constructor(bridge: Bridge) {
     this.bridge = bridge
     this.replicas = new Replicas(bridge, {
-      waiting: count => {
+      waiting: (count, failing) => {
         this.unstored = count
+        this.held = failing
       },
       refused: error => tellError(error, t.edit.notStored),
     })

@@ -37,6 +37,8 @@ export const en = {
       'The program that keeps your pipelines on this machine has stopped. What was stored is safe; what you type now stays in this window until it is back.',
     hostAwayNext:
       'Start it the way you did before: the app, `npm start` or `pluto serve`. This window connects by itself.',
+    hostAwayHeld: (n: number) =>
+      `${many(n, 'change')} ${n === 1 ? 'is' : 'are'} only in this window so far: leave it open.`,
     pipelineTitle: 'This pipeline can’t be opened',
     pipelineMeaning: 'Nothing was changed. Your other pipelines are not affected.',
     pipelineAway: 'Nothing was changed. It opens by itself when the host is back.',
@@ -44,6 +46,13 @@ export const en = {
     startMessage: 'A part of it did not arrive from the program that keeps your pipelines on this machine.',
     startHint:
       'Start that program the way you did before (the app, `npm start` or `pluto serve`) and open the address that it prints. What was stored is safe.',
+  },
+  /** Asked before a window of the app closes that holds what is stored nowhere; in a browser the browser asks. */
+  leave: {
+    title: 'Close the window and lose what it holds?',
+    text: 'Some of what you typed is only in this window: the program that keeps your work on this machine has not stored it yet. It is stored by itself when that program is back.',
+    stay: 'Keep it open',
+    close: 'Close and lose it',
   },
   nav: {
     label: 'Main',
@@ -79,6 +88,8 @@ export const en = {
     marks: (n: number) => `needs you: ${n}`,
     neverRun: 'never run',
     notDurable: (n: number) => `Storing ${many(n, 'change')}…`,
+    held: (n: number) => `${many(n, 'change')} only in this window`,
+    heldMeaning: 'The program that keeps your work on this machine has not stored it yet. Leave this window open.',
     readOnly: 'Read-only',
     opening: 'Opening…',
     readAlready: ' you can read it already',

@@ -48,7 +48,7 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
   const until = (shown: Page, text: string): Promise<void> =>
     expect.poll(() => sqlOf(shown), { timeout: 15_000 }).toContain(text)
   const stored = (shown: Page): Promise<void> =>
-    expect.poll(() => shown.getByText(/Storing .* change/).count(), { timeout: 10_000 }).toBe(0)
+    expect.poll(() => shown.locator('footer [role=status]').count(), { timeout: 10_000 }).toBe(0)
 
   /** Makes a pipeline whose run takes for ever, and answers its id. */
   const importLong = (into: Page): Promise<string> =>
@@ -125,7 +125,7 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await second.close()
   })
 
-  it('[EDIT4][EDIT8][UI16] what is typed while the host is dead is stored when it is back, also where one left; a run that ended is not shown as running', async () => {
+  it('[EDIT4][EDIT8][EDIT9][UI16] what is typed while the host is dead is stored when it is back, also where one left; a run that ended is not shown as running', async () => {
     await stored(page)
     const staying = watch(await browser.context.newPage())
     await staying.goto(`${new URL(page.url()).origin}/#/p/${await importLong(page)}/build`)
@@ -141,6 +141,15 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await page.evaluate(`location.hash = '#/'`)
     await page.getByTestId('pipeline-name').waitFor({ state: 'detached' })
     await typeAtEnd(staying, '\n-- typed without a host')
+    expect(await staying.getByTestId('held').innerText()).toMatch(/changes? only in this window/)
+    expect(await staying.getByTestId('host-away').innerText()).toContain('leave it open')
+    const questions: string[] = []
+    staying.on('dialog', question => {
+      questions.push(question.type())
+      void question.dismiss()
+    })
+    await staying.close({ runBeforeUnload: true })
+    await expect.poll(() => questions).toEqual(['beforeunload'])
     const url = await back
     // A new host has a new token: its address, opened once, lets these windows in again.
     const other = watch(await browser.context.newPage())
@@ -151,6 +160,7 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     expect(await staying.getByTestId('run-button').isEnabled()).toBe(true)
     await staying.reload()
     await until(staying, '-- typed without a host')
+    expect(questions).toHaveLength(1)
     await staying.close()
     await page.goto(address)
     await until(page, '-- typed, then left')

@@ -21,6 +21,8 @@ export class Host {
   fails: ErrorBody | null = null
   broken = false
   appendFails: ErrorBody | null = null
+  /** It has what it is given, and answers only after that. */
+  appendLate: Promise<void> = Promise.resolve()
   /** Changes that it put into a local draft, as they build on what it took back. */
   drafted: Uint8Array[] = []
   hasDraft = false
@@ -40,6 +42,7 @@ export class Host {
           if (!this.hasDraft) return { ok: false, error: MISSING }
           this.drafted.push(...changes)
         } else this.doc = next
+        await this.appendLate
         return { ok: true, value: { heads: Automerge.getHeads(this.doc) } }
       }
       this.opened++

@@ -8,16 +8,19 @@ import { AWAY, type Doc, Host, ID } from './one-document.ts'
 let host: Host
 let replicas: Replicas
 let waiting: number
+let failing: number
 let refused: ErrorBody[]
 
 beforeEach(() => {
   vi.useFakeTimers()
   host = new Host()
   waiting = 0
+  failing = 0
   refused = []
   replicas = new Replicas(host.bridge, {
-    waiting: count => {
+    waiting: (count, failed) => {
       waiting = count
+      failing = failed
     },
     refused: error => refused.push(error),
   })
@@ -88,4 +91,62 @@ it('[EDIT8] what the host refuses after it was left is said, and is there when i
   expect(refused).toEqual([host.appendFails])
   expect((await open()).doc.text).toBe('refused one')
   expect(waiting).toBe(1)
+})
+
+it('[EDIT9] what the host could not store is counted as in this window alone, also what is typed on top and what one left, until it is stored', async () => {
+  const replica = await open()
+  host.appendFails = AWAY
+  type(replica, 'one ')
+  await later()
+  expect([failing, replicas.held]).toEqual([1, 1])
+  type(replica, 'two ')
+  expect([failing, replicas.held]).toEqual([2, 2])
+  // It is tried again and again, and is no safer while that goes on.
+  for (let i = 0; i < 30; i++) {
+    await later(100)
+    expect([failing, replicas.held]).toEqual([2, 2])
+  }
+  replicas.leave(replica)
+  expect(replicas.held).toBe(2)
+  host.appendFails = null
+  await later(2_000)
+  expect(host.doc.text).toBe('two one one')
+  expect([waiting, failing, replicas.held]).toEqual([0, 0, 0])
+})
+
+it('[EDIT9] what the host refuses for good is in this window alone', async () => {
+  const replica = await open()
+  host.appendFails = { code: 'document.too_new', message: 'It is newer.', hint: 'Update.' }
+  type(replica, 'refused ')
+  await later()
+  expect([failing, replicas.held]).toEqual([1, 1])
+})
+
+it('[EDIT9] what is under way to a host that is there needs no question; what waits behind it, and what is too long to outlive the page, does', async () => {
+  const replica = await open()
+  let answer = (): void => undefined
+  host.appendLate = new Promise(resolve => {
+    answer = resolve
+  })
+  type(replica, 'under way ')
+  expect(replicas.held).toBe(1)
+  await later()
+  expect([waiting, failing, replicas.held]).toEqual([1, 0, 0])
+  type(replica, 'behind ')
+  expect(replicas.held).toBe(1)
+  host.appendLate = Promise.resolve()
+  answer()
+  await later()
+  expect([waiting, replicas.held]).toEqual([0, 0])
+
+  host.appendLate = new Promise(resolve => {
+    answer = resolve
+  })
+  // No compression makes this short.
+  type(replica, Array.from({ length: 900 }, () => crypto.randomUUID()).join(''))
+  await later()
+  expect([waiting, failing, replicas.held]).toEqual([1, 0, 1])
+  answer()
+  await later()
+  expect([waiting, replicas.held]).toEqual([0, 0])
 })

@@ -4,6 +4,7 @@ import { fileOf } from '../../main/app-protocol.ts'
 import { isMethod, isOwnFrame, mayOpenOutside, routeOfLink } from '../../main/guards.ts'
 import { eventsOf } from '../../main/host-bridge.ts'
 import { addressIn } from '../../main/host-process.ts'
+import { leaveQuestion, letsGo } from '../../main/leaving.ts'
 
 const ROOT = '/opt/pluto/renderer'
 
@@ -79,5 +80,11 @@ describe('the window', () => {
       for await (const event of eventsOf(cut(size))) events.push(event)
       expect(events).toEqual(['{"a":"매출"}', '1\n2'])
     }
+  })
+
+  it('[WIN7] keeps a window that holds unstored work open unless closing it is chosen', () => {
+    const { buttons = [], defaultId, cancelId } = leaveQuestion
+    expect([letsGo(defaultId ?? -1), letsGo(cancelId ?? -1)]).toEqual([false, false])
+    expect(buttons.filter((_, button) => letsGo(button))).toEqual(['Close and lose it'])
   })
 })
