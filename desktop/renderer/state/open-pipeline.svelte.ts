@@ -187,6 +187,7 @@ export class OpenPipeline {
   /** Reads what is told by events: while the host was away none came. The document is read by its replica. */
   private async readAgain(): Promise<void> {
     const running = this.activeRun
+    this.preview.readAgain()
     const logs = Object.keys(this.logs).map(runId => this.readLog(runId))
     await Promise.all([
       this.readRuns().then(() => {

@@ -9,8 +9,14 @@ export type View =
   | { readonly state: 'loading'; readonly what: 'preview' | 'result' }
   | { readonly state: 'rows'; readonly what: 'preview' | 'result'; readonly page: RowsPage }
   | { readonly state: 'problems'; readonly problems: readonly ContractProblem[] }
-  | { readonly state: 'failed'; readonly error: ErrorBody }
+  | { readonly state: 'failed'; readonly what: 'preview' | 'result'; readonly error: ErrorBody }
 export type Cell = string | number | boolean | null
+/** Rows that are missing as they could not be read: from one, and up to another. */
+export interface Unread {
+  readonly from: number
+  readonly to: number
+  readonly error: ErrorBody
+}
 
 /** What the grid shows: rows of a step as it is written, or a page after page of its last result. */
 export class PreviewState {
@@ -21,6 +27,10 @@ export class PreviewState {
   summaryError = $state.raw<ErrorBody | null>(null)
   /** First row of a page -> its rows; grows as one scrolls. */
   pages = $state.raw<ReadonlyMap<number, readonly Cell[][]>>(new Map())
+  /** Why a page could not be read, by its first row; it is asked for again when somebody wants it, or when the host is back. */
+  private pageErrors = $state.raw<ReadonlyMap<number, ErrorBody>>(new Map())
+  /** The rows that were asked for last. */
+  private wanted = { from: 0, to: 0 }
   private readonly open: OpenPipeline
   private readonly asked = new Set<number>()
   private turn = 0
@@ -48,7 +58,7 @@ export class PreviewState {
         await this.open.askGrants(() => void this.preview(stepId))
         return
       }
-      this.view = { state: 'failed', error: read.error }
+      this.view = { state: 'failed', what: 'preview', error: read.error }
     } else if (read.value.state === 'problems')
       this.view = { state: 'problems', problems: read.value.problems }
     else this.show('preview', read.value.page)
@@ -66,7 +76,7 @@ export class PreviewState {
     if (!read.ok) {
       this.view = read.error.code.endsWith('not_found')
         ? { state: 'none' }
-        : { state: 'failed', error: read.error }
+        : { state: 'failed', what: 'result', error: read.error }
       return
     }
     this.show('result', read.value)
@@ -85,11 +95,41 @@ export class PreviewState {
   /** Asks for the pages that hold these rows. */
   need(from: number, to: number): void {
     if (this.view.state !== 'rows' || this.view.what !== 'result' || !this.stepId) return
+    this.wanted = { from, to }
     for (let first = Math.floor(from / PAGE) * PAGE; first < Math.min(to, this.total); first += PAGE) {
       if (this.asked.has(first)) continue
       this.asked.add(first)
       void this.readPage(this.stepId, first, this.turn)
     }
+  }
+
+  /** What of these rows could not be read; null when nothing failed. */
+  unread(from: number, to: number): Unread | null {
+    let unread: Unread | null = null
+    for (const [first, error] of this.pageErrors) {
+      if (first >= to || first + PAGE <= from) continue
+      const next: Unread = { from: first, to: Math.min(first + PAGE, this.total), error }
+      unread = unread
+        ? { ...next, from: Math.min(unread.from, next.from), to: Math.max(unread.to, next.to) }
+        : next
+    }
+    return unread
+  }
+
+  /** Runs or reads again what failed as a whole. */
+  async tryAgain(): Promise<void> {
+    const { stepId, view } = this
+    if (!stepId || view.state !== 'failed') return
+    await (view.what === 'preview' ? this.preview(stepId) : this.result(stepId))
+  }
+
+  /** The host is back, or somebody wants it: reads again what could not be read of the result where one has scrolled to. */
+  readAgain(): void {
+    if (this.view.state === 'failed' && this.view.what === 'result') void this.tryAgain()
+    if (this.pageErrors.size === 0) return
+    for (const first of this.pageErrors.keys()) this.asked.delete(first)
+    this.pageErrors = new Map()
+    this.need(this.wanted.from, this.wanted.to)
   }
 
   row(index: number): readonly Cell[] | undefined {
@@ -115,7 +155,7 @@ export class PreviewState {
     })
     if (turn !== this.turn) return
     if (read.ok) this.pages = new Map(this.pages).set(offset, read.value.rows)
-    else this.asked.delete(offset)
+    else this.pageErrors = new Map(this.pageErrors).set(offset, read.error)
   }
 
   private begin(stepId: string, view: View): number {
@@ -125,6 +165,8 @@ export class PreviewState {
     this.summaryError = null
     this.asked.clear()
     this.pages = new Map()
+    this.pageErrors = new Map()
+    this.wanted = { from: 0, to: 0 }
     this.turn += 1
     return this.turn
   }

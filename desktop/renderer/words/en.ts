@@ -297,6 +297,7 @@ export const en = {
     preview: 'As written now',
     result: 'Last result',
     rows: (n: number) => many(n, 'row'),
+    rowsNotRead: (from: number, to: number) => `Rows ${count(from)} to ${count(to)} could not be read`,
     firstRows: (n: number) => `first ${count(n)} rows`,
     null: 'NULL',
     copyAs: 'Copy rows as',

@@ -101,6 +101,40 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await expect.poll(() => report.locator('svg').count(), { timeout: 10_000 }).toBeGreaterThanOrEqual(2)
   })
 
+  it('[UI20] rows that could not be read say so in their place, are not asked for in a circle, and are there after "Try again"', async () => {
+    const scrolled = watch(await browser.context.newPage())
+    const error = { code: 'run.resource', message: 'Memory ran out.', hint: 'Close other programs.' }
+    let refused = 0
+    await scrolled.route('**/api/call/result.rows', async route => {
+      const { offset = 0 } = route.request().postDataJSON() as { offset?: number }
+      if (offset === 0) return await route.continue()
+      refused++
+      await route.fulfill({ json: { ok: false, error } })
+    })
+    await scrolled.goto(page.url().replace('/report', '/build'))
+    await scrolled.locator('[data-testid=step-node][data-name=daily]').click()
+    const row = (number: number) => scrolled.locator(`[role=row][aria-rowindex="${number + 1}"]`)
+    const scrollTo = (number: number): Promise<void> =>
+      scrolled.evaluate(
+        `document.querySelector('[data-testid=preview-grid] [role=grid]').scrollTop = ${(number - 1) * 26}`,
+      )
+    await row(1).waitFor()
+    await scrollTo(300)
+    const unread = scrolled.getByTestId('rows-not-read')
+    await unread.waitFor()
+    expect(await unread.innerText()).toMatch(/Rows 201 to 400 could not be read\s+Memory ran out\./)
+    expect(await seriousIn(scrolled)).toEqual([])
+    await scrollTo(320)
+    await row(320).waitFor()
+    expect(await unread.getByRole('button', { name: 'Try again' }).isVisible()).toBe(true)
+    expect(refused).toBe(1)
+    await scrolled.unroute('**/api/call/result.rows')
+    await unread.getByRole('button', { name: 'Try again' }).click()
+    await unread.waitFor({ state: 'detached' })
+    await expect.poll(() => row(320).innerText()).toMatch(/320\s+\S+\s+\d{4}-\d\d-\d\d/)
+    await scrolled.close()
+  })
+
   it('[EDIT2] two windows type in one step: both show everything, undo takes back only one’s own', async () => {
     const step = await page
       .getByTestId('step-node')
