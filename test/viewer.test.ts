@@ -265,4 +265,46 @@ describe('a viewer', () => {
     })
     expect(state.needs).toEqual([])
   })
+
+  it.skipIf(!chromium)(
+    '[UI21][MEM3] becomes an editor and a viewer again while her window is open, once without hearing of it at the time',
+    async () => {
+      const become = (role: 'editor' | 'viewer') =>
+        ann.session.value('workspace.set_role', { user_id: vicPerson.userId, role })
+      const app = await AppPage.open(vic.url)
+      try {
+        await app.openPipeline()
+        const why = app.at('read-only-why')
+        expect(await why.innerText()).toContain('You are a viewer')
+        const offered = () =>
+          Promise.all(['publish-button', 'add-step'].map(name => app.at(name).isEnabled()))
+        expect(await offered()).toEqual([false, false])
+
+        await become('editor')
+        await why.waitFor({ state: 'detached' })
+        await app.page.getByText('You are an editor of this workspace now').waitFor()
+        expect(await offered()).toEqual([true, true])
+        await app.type('end', '\n-- by an editor')
+        await app.stored()
+        await until('the owner has the edit', async () => {
+          const { files } = await ann.session.value('pipeline.export', { pipeline_id: pipeline })
+          return Object.values(files).some(text => text.includes('-- by an editor'))
+        })
+
+        await vic.session.value('sync.pause', { paused: true })
+        await become('viewer')
+        expect(await offered()).toEqual([true, true])
+        await vic.session.value('sync.pause', { paused: false })
+        await why.waitFor()
+        expect(await offered()).toEqual([false, false])
+        expect(await app.axe()).toEqual([])
+        await app.page.evaluate(`location.hash = '#/'`)
+        expect(await app.at('viewer-why').innerText()).toContain('Ask an owner')
+        expect(await app.at('create-pipeline').count()).toBe(0)
+        expect(app.errors).toEqual([])
+      } finally {
+        await app.close()
+      }
+    },
+  )
 })

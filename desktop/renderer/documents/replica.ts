@@ -118,6 +118,8 @@ export class Replica<D extends object> {
         this.arrived = []
         void this.openAgain()
       }),
+      // What one may do in it comes with it.
+      bridge.on('workspaces.changed', () => void this.openAgain()),
       bridge.onConnection(connected => {
         if (connected && !this.wasConnected) void this.openAgain()
         this.wasConnected = connected

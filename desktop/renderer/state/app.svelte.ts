@@ -11,7 +11,7 @@ import { getContext, setContext } from 'svelte'
 import { v7 } from 'uuid'
 import { Replicas } from '../documents/replicas.ts'
 import { t } from '../words/index.ts'
-import { tellError } from './notify.ts'
+import { tell, tellError } from './notify.ts'
 import { OpenPipeline } from './open-pipeline.svelte.ts'
 import { Router } from './route.svelte.ts'
 
@@ -71,6 +71,7 @@ export class App {
         this.syncError = null
         if (before && (before.state === 'signed_out') !== (state.state === 'signed_out')) void this.readInfo()
       }),
+      bridge.on('workspaces.changed', () => void this.followRole()),
       bridge.on('pipelines.changed', () => this.readListsSoon()),
       bridge.on('run.changed', run => {
         if (run.finished_at) this.readListsSoon()
@@ -87,8 +88,9 @@ export class App {
     return this.workspaces.find(workspace => workspace.selected) ?? null
   }
 
+  /** Whether this person may make and change pipelines and schedules here; what is on this machine only is one's own. */
   get canEdit(): boolean {
-    return this.workspace?.role !== 'viewer'
+    return !this.workspace?.remote || this.workspace.role !== 'viewer'
   }
 
   async start(): Promise<void> {
@@ -117,6 +119,15 @@ export class App {
     const read = await this.call('workspace.list', {})
     if (read.ok) this.workspaces = read.value.workspaces
     this.workspacesError = read.ok ? null : read.error
+  }
+
+  /** What this person may do may have changed while the window is open: it is said, and what is offered follows. */
+  private async followRole(): Promise<void> {
+    const before = this.workspace
+    await this.readWorkspaces()
+    const now = this.workspace
+    if (before && now?.workspace_id === before.workspace_id && now.role !== before.role)
+      tell(t.role.became[now.role])
   }
 
   async readSync(): Promise<void> {

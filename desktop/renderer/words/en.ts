@@ -54,6 +54,15 @@ export const en = {
     stay: 'Keep it open',
     close: 'Close and lose it',
   },
+  role: {
+    viewer:
+      'You are a viewer of this workspace: you can read, run on this machine and comment. Ask an owner for the editor role to change things.',
+    became: {
+      viewer: 'You are a viewer of this workspace now: you can read, run on this machine and comment.',
+      editor: 'You are an editor of this workspace now: you can edit, run and publish.',
+      owner: 'You are an owner of this workspace now: you can do everything in it.',
+    },
+  },
   nav: {
     label: 'Main',
     workspace: 'Workspace',

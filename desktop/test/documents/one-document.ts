@@ -27,6 +27,8 @@ export class Host {
   drafted: Uint8Array[] = []
   hasDraft = false
   opened = 0
+  /** Why it may not be written. */
+  readOnly: string | null = null
   /** Answers to `document.open` wait for it. */
   late: Promise<void> = Promise.resolve()
   readonly #listeners = listenersOf()
@@ -46,12 +48,12 @@ export class Host {
         return { ok: true, value: { heads: Automerge.getHeads(this.doc) } }
       }
       this.opened++
-      const { fails } = this
+      const { fails, readOnly } = this
       const bytes = this.broken ? 'AAAA' : toBase64(Automerge.save(this.doc))
       await this.late
       if (fails) return { ok: false, error: fails }
       const actor = crypto.randomUUID().replaceAll('-', '')
-      return { ok: true, value: { document_id: ID, bytes, actor, read_only: false, read_only_reason: null } }
+      return { ok: true, value: { document_id: ID, bytes, actor, read_only: readOnly !== null, read_only_reason: readOnly } }
     },
     on: this.#listeners.add,
     onConnection: this.connection.add,
@@ -67,6 +69,11 @@ export class Host {
     this.doc = Automerge.change(this.doc, d => Automerge.splice(d as never, ['text'], d.text.length, 0, text))
     const changes = Automerge.getChangesSince(this.doc, before).map(toBase64)
     this.#listeners.tell({ topic: 'document.changes', event: { document_id: ID, changes } } as never)
+  }
+  /** What this person may do changed. */
+  setReadOnly(why: string | null): void {
+    this.readOnly = why
+    this.#listeners.tell({ topic: 'workspaces.changed', event: {} })
   }
   /** Views are to open it again; with a draft because what it was given did not stay. */
   reset(draft_id: string | null = DRAFT): void {

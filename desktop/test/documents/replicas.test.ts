@@ -150,3 +150,21 @@ it('[EDIT9] what is under way to a host that is there needs no question; what wa
   await later()
   expect([waiting, replicas.held]).toEqual([0, 0])
 })
+
+it('[UI21] whether it may be written is followed while it is open, and what waits stays', async () => {
+  const replica = await open()
+  const told: (string | null)[] = []
+  replica.onChange(() => told.push(replica.readOnlyReason))
+  host.setReadOnly('You are a viewer.')
+  await later()
+  expect([replica.readOnlyReason, told]).toEqual(['You are a viewer.', ['You are a viewer.']])
+  host.setReadOnly(null)
+  await later()
+  expect([replica.readOnlyReason, told.at(-1)]).toEqual([null, null])
+  host.appendFails = AWAY
+  type(replica, 'kept ')
+  await later()
+  host.setReadOnly('You are a viewer.')
+  await later()
+  expect([replica.readOnlyReason, replica.doc.text, waiting]).toEqual(['You are a viewer.', 'kept one', 1])
+})

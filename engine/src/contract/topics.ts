@@ -16,6 +16,8 @@ export const TOPICS = {
     at: z.string().nullable(),
     left: z.boolean(),
   }),
+  /** The list of workspaces, or what this person may do in one, changed: read it again, and open again what is open. */
+  'workspaces.changed': z.strictObject({}),
   /** The list of pipelines, versions or local drafts changed: read it again. */
   'pipelines.changed': z.strictObject({ pipeline_id: id.nullable() }),
   'run.changed': runView,

@@ -13,7 +13,7 @@ import type { z } from 'zod'
 import type { ContractMark, OutputOf, SyncState, workspaceEntry } from '../contract/index.ts'
 import type { DocumentInfo, Newer } from '../documents/index.ts'
 import type { WorkspaceRow } from '../state/index.ts'
-import { Sync, type SyncNews } from '../sync/index.ts'
+import { Sync, type SyncNews, type SyncStatus } from '../sync/index.ts'
 import { Authorship, type NamedRecords } from './authorship.ts'
 import { Memberships } from './memberships.ts'
 import { needsOf } from './needs.ts'
@@ -41,6 +41,8 @@ export class OpenWorkspace {
   /** One at a time: each may take a workspace off this machine. */
   #refreshing: Promise<void> = Promise.resolve()
   #paused = false
+  /** The server was out of reach: what it told meanwhile was not heard. */
+  #away = false
   #lastState = ''
 
   private constructor(parts: WorkspaceParts, memberships: Memberships) {
@@ -324,11 +326,13 @@ export class OpenWorkspace {
   }
 
   async #refreshNow(): Promise<void> {
+    const before = listed(await this.#p.workspaces.list(), this.#row)
     await this.#memberships.take(async workspaceId => {
       if (this.#row?.workspace_id === workspaceId) await this.#stopSync()
     })
     const rows = await this.#p.workspaces.list()
     this.#row = rows.find(row => row.workspace_id === this.#row?.workspace_id) ?? this.#first(rows)
+    if (listed(rows, this.#row) !== before) this.#p.bus.publish('workspaces.changed', {})
     if (this.#row && this.reachable && !this.#memberships.left(this.#row.workspace_id)) {
       const { members } = await this.#p.server.call(identityRoutes.listMembers, {
         params: { workspace_id: this.#row.workspace_id },
@@ -376,13 +380,22 @@ export class OpenWorkspace {
         this.#heardLive(workspaceId, news.event)
         return
       case 'status':
-        // Nothing there for this person any more: the list of workspaces says whether they were removed.
-        if (news.status.error?.code === 'workspace.not_found') this.#lookAgain()
-        void this.#tell()
+        this.#heardStatus(news.status)
         return
       case 'refused':
+        // Perhaps this person may do less than this machine knows.
+        this.#lookAgain()
         void this.#tell()
     }
+  }
+
+  #heardStatus({ state, error }: SyncStatus): void {
+    const back = this.#away && (state === 'in_sync' || state === 'syncing')
+    if (state === 'offline' || back) this.#away = !back
+    // Nothing there for this person any more: the list of workspaces says whether they were removed. And nobody told meanwhile what
+    // they may do.
+    if (back || error?.code === 'workspace.not_found') this.#lookAgain()
+    void this.#tell()
   }
 
   #lookAgain(): void {
@@ -464,6 +477,10 @@ export class OpenWorkspace {
     else this.#p.log.info({ code }, message)
   }
 }
+
+/** What is told of the workspaces, as one text. */
+const listed = (rows: readonly WorkspaceRow[], selected: WorkspaceRow | null): string =>
+  JSON.stringify(rows.map(row => entryOf(row, selected)))
 
 const entryOf = (row: WorkspaceRow, selected: WorkspaceRow | null): WorkspaceEntry => ({
   workspace_id: row.workspace_id,
