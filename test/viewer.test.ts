@@ -15,7 +15,7 @@ import { newId } from '@pluto-duck/crdt-model/protocol'
 import { available, missing, type TestDatabase, testDatabase } from '@pluto-duck/test-fixtures/services'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { AppPage } from './harness/app.ts'
-import { pluto } from './harness/command-line.ts'
+import { json, pluto } from './harness/command-line.ts'
 import { DocumentView, readDocument } from './harness/documents.ts'
 import { Tables } from './harness/tables.ts'
 import {
@@ -305,6 +305,57 @@ describe('a viewer', () => {
       } finally {
         await app.close()
       }
+    },
+  )
+
+  it.skipIf(!chromium)(
+    '[PUB13][UI22] puts aside what she published as an editor and may not any more, in the app and on the command line',
+    async () => {
+      const become = (role: 'editor' | 'viewer') =>
+        ann.session.value('workspace.set_role', { user_id: vicPerson.userId, role })
+      const needs = async () =>
+        (await vic.session.value('sync.state', {})).needs.flatMap(need =>
+          need.kind === 'publish' ? [need.pipeline] : [],
+        )
+      await become('editor')
+      await until('she is an editor', async () => {
+        const { workspaces } = await vic.session.value('workspace.list', {})
+        return workspaces.some(({ selected, role }) => selected && role === 'editor')
+      })
+      const yaml = FILES['pipeline.yaml'].replace('weekly', 'monthly')
+      const made = await vic.session.value('pipeline.import', { files: { ...FILES, 'pipeline.yaml': yaml } })
+      if (made.state !== 'imported') throw new Error(JSON.stringify(made))
+      await inSync(vic)
+      await vic.session.value('sync.pause', { paused: true })
+      for (const pipeline_id of [pipeline, made.pipeline.pipeline_id])
+        expect(await vic.session.value('version.publish', { pipeline_id })).toEqual({ state: 'queued' })
+      await become('viewer')
+      await vic.session.value('sync.pause', { paused: false })
+      await until('both wait for her', async () => (await needs()).length === 2)
+      expect((await pluto(vic, 'status')).out).toContain('pluto publish weekly')
+
+      const said = await pluto(vic, 'publish', 'monthly', '--dismiss')
+      expect([said.exit, said.out]).toEqual([
+        0,
+        'Put aside: the publish of monthly is not sent, and your work stays as it is.',
+      ])
+      expect(await json(vic, 'publish', 'monthly', '--dismiss')).toEqual({ dismissed: false })
+      expect((await pluto(vic, 'publish', 'monthly', '--dismiss', '-m', 'why')).exit).not.toBe(0)
+      expect(await needs()).toEqual(['weekly'])
+
+      const app = await AppPage.open(vic.url)
+      try {
+        await app.page.evaluate(`location.hash = '#/p/${pipeline}/history'`)
+        expect(await app.at('publish-waits').innerText()).toContain('the server refused it')
+        expect(await app.axe()).toEqual([])
+        await app.at('publish-dismiss').click()
+        await app.at('publish-waits').waitFor({ state: 'detached' })
+        expect(app.errors).toEqual([])
+      } finally {
+        await app.close()
+      }
+      expect(await needs()).toEqual([])
+      expect(await tables.query('select id from versions')).toEqual([])
     },
   )
 })

@@ -211,6 +211,13 @@ export class App {
     await this.start()
   }
 
+  /** Puts aside a publish that waits for a person. */
+  async dismissPublish(pipelineId: string): Promise<void> {
+    if (!(await this.ask('version.dismiss', { pipeline_id: pipelineId }))) return
+    tell(t.publish.dismissed)
+    await this.readSync()
+  }
+
   async setPaused(paused: boolean): Promise<void> {
     const state = await this.ask('sync.pause', { paused }, t.sync.failed)
     if (state) this.sync = state

@@ -511,6 +511,10 @@ export const en = {
     publishAnyway: 'Publish on top',
     invalid: 'It can’t be published yet',
     refused: 'The server refused it',
+    look: 'Look and publish',
+    dismiss: 'Put aside',
+    dismissOf: (name: string) => `Put the publish of ${name} aside`,
+    dismissed: 'The publish is put aside. It was not sent, and your work stays as it is.',
     localOnly:
       'This workspace is on this machine only: the version is queued, and published once you connect to a server.',
   },

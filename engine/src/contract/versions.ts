@@ -90,6 +90,12 @@ export const versionMethods = {
     input: pipeline.extend({ message: z.string().max(10_000).default('') }),
     output: publishOutcome,
   }),
+  'version.dismiss': method({
+    summary: 'Put aside a publish that waits for a person: it is not sent, and the work stays as it is',
+    input: pipeline,
+    /** Whether one waited. */
+    output: z.strictObject({ dismissed: z.boolean() }),
+  }),
   'version.restore': method({
     summary: 'Make the working state equal to a version and publish it as a new one',
     input: pipeline.extend({

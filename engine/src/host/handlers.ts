@@ -3,6 +3,7 @@ import { scheduleRoutes } from '@pluto-duck/crdt-model/protocol'
 import type { Documents } from '../documents/index.ts'
 import type { Drafts } from '../drafts/drafts.ts'
 import type { LocalDrafts } from '../drafts/local-drafts.ts'
+import type { Publisher } from '../publish/index.ts'
 import type { RunService } from '../runs/index.ts'
 import { installSample } from '../samples.ts'
 import type { SecretStore } from '../secrets/index.ts'
@@ -31,6 +32,7 @@ export interface Features {
   readonly pipelines: Pipelines
   readonly versions: Versions
   readonly versionCache: VersionCache
+  readonly publisher: Publisher
   readonly runs: RunService
   readonly workspace: OpenWorkspace
   readonly secrets: SecretStore
@@ -177,6 +179,7 @@ export const createHandlers = (f: Features): Handlers => ({
       version,
     ),
   'version.publish': ({ pipeline_id, message }) => f.versions.publish(pipeline_id, message),
+  'version.dismiss': async ({ pipeline_id }) => ({ dismissed: await f.publisher.dismiss(pipeline_id) }),
   'version.restore': ({ pipeline_id, number, message, replace_unpublished }) =>
     f.versions.restore(pipeline_id, number, message, replace_unpublished),
 

@@ -262,6 +262,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       pipelines,
       versions,
       versionCache,
+      publisher,
       runs,
       workspace: opened,
       secrets,

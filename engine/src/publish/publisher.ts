@@ -43,7 +43,7 @@ const STEP_MS = 500
 export class Publisher {
   readonly #parts: PublisherParts
   readonly #states = new Map<string, { workspaceId: string; state: PublishState }>()
-  /** Workspaces by pipelines whose publish cannot be read. Its record stays until somebody asks anew. */
+  /** Workspaces by pipelines whose publish cannot be read. Its record stays until somebody asks anew or puts it aside. */
   readonly #unreadable = new Map<string, string>()
   readonly #queue = new Map<string, Promise<void>>()
   readonly #waiters = new Set<() => void>()
@@ -123,17 +123,24 @@ export class Publisher {
     return [...waiting, ...lost.map(([pipelineId]) => ({ pipelineId, reason: UNREADABLE }))]
   }
 
-  /** A person has seen what a publish waited for, or puts it aside. */
-  dismiss(pipelineId: string): Promise<void> {
-    const held = this.#states.get(pipelineId)
-    return held ? this.#event(pipelineId, held.workspaceId, { kind: 'dismissed' }) : Promise.resolve()
+  /**
+   * A person has seen what a publish waited for, or puts it aside: it is not sent, and what would have been published stays as it is.
+   * Answers whether one waited for a person.
+   */
+  async dismiss(pipelineId: string): Promise<boolean> {
+    const workspaceId = this.#states.get(pipelineId)?.workspaceId ?? this.#unreadable.get(pipelineId)
+    if (workspaceId === undefined) return false
+    const waited = this.needs(workspaceId).some(need => need.pipelineId === pipelineId)
+    await this.#event(pipelineId, workspaceId, { kind: 'dismissed' })
+    return waited
   }
 
   /** One event after the other for each pipeline: decide, store, then act. */
   #event(pipelineId: string, workspaceId: string, event: PublishEvent): Promise<void> {
     const run = async () => {
       const { state, effects } = step(this.of(pipelineId), event)
-      if (state !== this.of(pipelineId)) {
+      const putAside = event.kind === 'dismissed' && this.#unreadable.has(pipelineId)
+      if (state !== this.of(pipelineId) || putAside) {
         await this.#parts.state.write(tx =>
           tx.run(
             'insert or replace into publishes values ($1, $2, $3)',

@@ -134,4 +134,37 @@ describe('carrying out a publish', () => {
     publisher.ready(workspace_id)
     await expect.poll(() => publisher.of(pipeline_id).state).toBe('published')
   })
+
+  it('[PUB13] one that waits for a person is put aside for good, also one that cannot be read; one that is queued is not', async () => {
+    const [refused, broken, queued] = [request(), request(), request()]
+    const { workspace_id } = refused
+    for (const one of [broken, queued]) one.workspace_id = workspace_id
+    const told: string[] = []
+    const open = () =>
+      Publisher.open({
+        ...parts(() => Promise.reject(new AppError('auth.forbidden', 'You may not.'))),
+        onChange: (pipelineId, { state: now }) => told.push(`${pipelineId} ${now}`),
+      })
+    const first = await open()
+    for (const one of [refused, broken]) await first.publish(one, () => false)
+    first.ready(workspace_id)
+    await expect.poll(() => first.needs(workspace_id)).toHaveLength(2)
+    await first.publish(queued, () => false)
+    await state.write(tx =>
+      tx.run("update publishes set state = 'broken' where pipeline_id = $1", broken.pipeline_id),
+    )
+    const publisher = await open()
+    expect(publisher.needs(workspace_id)).toHaveLength(2)
+    told.length = 0
+    expect(await publisher.dismiss(refused.pipeline_id)).toBe(true)
+    expect(await publisher.dismiss(broken.pipeline_id)).toBe(true)
+    expect(told).toEqual([`${refused.pipeline_id} idle`, `${broken.pipeline_id} idle`])
+    expect(await publisher.dismiss(queued.pipeline_id)).toBe(false)
+    for (const id of [refused.pipeline_id, broken.pipeline_id, newId()])
+      expect(await publisher.dismiss(id)).toBe(false)
+    for (const one of [publisher, await open()]) {
+      expect(one.needs(workspace_id)).toEqual([])
+      expect(one.waiting(workspace_id)).toBe(1)
+    }
+  })
 })

@@ -144,7 +144,10 @@ const showState = (state: SyncState): string => {
     else if (need.kind === 'refused')
       lines.push(`${need.title}: an edit was refused (${need.reason}): \`pluto local-draft list\``)
     else if (need.kind === 'publish')
-      lines.push(`${need.pipeline}: the publish waits for you: ${need.reason}`)
+      lines.push(
+        `${need.pipeline}: the publish waits for you: ${need.reason}`,
+        `  \`pluto publish ${need.pipeline}\` publishes what is there now; with --dismiss it is put aside.`,
+      )
     else lines.push(`${need.title}: differs from the server; it is being repaired.`)
   }
   return lines.join('\n')

@@ -1,5 +1,5 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { Comparison, ContractMark, OutputOf } from '../../contract/index.ts'
 import { type Context, findPipeline, parseSide, parseVersion } from '../context.ts'
 import { answer, EXIT, Finding, type Output, table, when } from '../output.ts'
@@ -75,9 +75,23 @@ export const addVersionCommands = (program: Command, context: Context): void => 
     .description('publish the working state as the next version; queued when offline')
     .option('-m, --message <text>', 'what changed and why', '')
     .option('--resolve', 'say that you looked at every place that two people changed at once')
-    .action(async (name: string, options: { message: string; resolve?: boolean }) => {
+    .addOption(
+      new Option(
+        '--dismiss',
+        'put aside the publish that waits for you (`pluto status` names it): it is not sent, your work stays as it is',
+      ).conflicts(['message', 'resolve']),
+    )
+    .action(async (name: string, options: { message: string; resolve?: boolean; dismiss?: boolean }) => {
       const session = await context.session()
-      const { pipeline_id } = await findPipeline(session, name)
+      const { pipeline_id, name: pipeline } = await findPipeline(session, name)
+      if (options.dismiss) {
+        answer(output, await session.value('version.dismiss', { pipeline_id }), ({ dismissed }) =>
+          dismissed
+            ? `Put aside: the publish of ${pipeline} is not sent, and your work stays as it is.`
+            : `No publish of ${pipeline} waits for you.`,
+        )
+        return
+      }
       if (options.resolve) {
         const { marks } = await session.value('pipeline.marks', { pipeline_id })
         for (const m of marks)
