@@ -35,6 +35,13 @@ it('[UI15] a locked keychain is the last word, and the used code is not asked fo
   expect(asked).toBe(2)
 })
 
+it('[UI15] a sign-in that was cancelled, as another server was named meanwhile, says so and is over', async () => {
+  const cancelled: ErrorBody = { code: 'auth.expired', message: 'It is cancelled.', hint: 'Sign in again.' }
+  const { end, asked } = await signIn(PENDING, { ok: false, error: cancelled })
+  expect(end).toEqual({ state: 'failed', error: cancelled })
+  expect(asked).toBe(2)
+})
+
 it('[UI15] what may pass is tried again; when the code turns out to be used up, it stays the reason', async () => {
   expect(
     await signIn({ ok: false, error: OFFLINE }, PENDING, { ok: true, value: { state: 'signed_in' } }),

@@ -39,6 +39,8 @@ export class Account {
   /** The keychain has a token that is, or was, used here. */
   #kept = false
   #turn: Promise<unknown> = Promise.resolve()
+  /** Sign-ins that were begun here, by their code, with the server that each is for: no other one is ever asked about it. */
+  readonly #begun = new Map<string, { readonly server: string; readonly expiresAt: number }>()
 
   private constructor(settings: Settings, tokens: TokenStore, clock: Clock, server: string | null) {
     this.#settings = settings
@@ -101,21 +103,33 @@ export class Account {
     await this.#tokens.check().catch((cause: unknown) => {
       throw cannotKeep(cause)
     })
-    return await startDeviceFlow(server, this.#clock)
+    const started = await startDeviceFlow(server, this.#clock)
+    const now = this.#clock.now()
+    for (const [code, { expiresAt }] of this.#begun) if (expiresAt < now) this.#begun.delete(code)
+    this.#begun.set(started.device_code, { server, expiresAt: Date.parse(started.expires_at) })
+    return started
   }
 
-  /** Throws `auth.device_mismatch`, with everything as it was, when this data folder is somebody else's on that server. */
+  /**
+   * Throws `auth.device_mismatch`, with everything as it was, when this data folder is somebody else's on that server, and `auth.expired`
+   * when the server was changed since the sign-in began: it is over then. A code of before a restart is `expired`.
+   */
   async poll(deviceCode: string): Promise<OutputOf<'auth.poll'>> {
-    const server = this.#named()
+    const begun = this.#begun.get(deviceCode)
+    if (!begun) return { state: 'expired' }
+    const { server } = begun
+    this.#assertStill(server)
     const answer = await pollDeviceFlow(server, deviceCode)
+    if (answer.state === 'pending') {
+      this.#assertStill(server)
+      return answer
+    }
+    this.#begun.delete(deviceCode)
     if (answer.state !== 'granted') return answer
     try {
       await this.#assertOwnDevice(server, answer.token)
       await this.#alone(async () => {
-        if (this.#server !== server)
-          throw new AppError('auth.expired', 'The server was changed during the sign-in.', {
-            hint: 'Sign in again.',
-          })
+        this.#assertStill(server)
         await this.signIn(answer.token)
       })
     } catch (error) {
@@ -204,6 +218,15 @@ export class Account {
         cause: error,
       })
     }
+  }
+
+  /** A sign-in ends at the server that it began at, or not at all. */
+  #assertStill(server: string): void {
+    if (this.#server === server) return
+    for (const [code, begun] of this.#begun) if (begun.server === server) this.#begun.delete(code)
+    throw new AppError('auth.expired', `The sign-in at ${server} is cancelled: this machine uses another server now.`, {
+      hint: 'Sign in again, at the server that you mean.',
+    })
   }
 
   #named(): string {

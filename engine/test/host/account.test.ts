@@ -1,4 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { AppError } from '@pluto-duck/crdt-model/errors'
@@ -126,5 +128,64 @@ describe('a machine that could not keep a sign-in', () => {
       code: 'secret.unavailable',
       hint: expect.stringMatching(/pluto login --print-token.*PLUTO_TOKEN/),
     })
+  })
+})
+
+describe('a sign-in while the server is changed', () => {
+  const servers: Server[] = []
+  afterEach(() => {
+    for (const server of servers.splice(0)) {
+      server.close()
+      server.closeAllConnections()
+    }
+  })
+  /** A server where a code waits for its person for ever; `asked` has the paths that were asked for. */
+  const waiting = async (whenAsked?: () => Promise<void>) => {
+    const asked: string[] = []
+    const server = createServer(async (request, response) => {
+      asked.push(request.url ?? '')
+      const begins = request.url?.endsWith('/code') === true
+      if (!begins) await whenAsked?.()
+      const code = { device_code: 'secret', user_code: 'ABCD', verification_uri: 'http://x', expires_in: 600 }
+      response.writeHead(begins ? 200 : 400, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(begins ? { ...code, interval: 5 } : { error: 'authorization_pending' }))
+    })
+    servers.push(server)
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked }
+  }
+  const cancelled = (url: string) => ({
+    code: 'auth.expired',
+    message: expect.stringContaining(`The sign-in at ${url} is cancelled`),
+  })
+
+  it('[ACCT5] is cancelled, in words, and the other server never sees its code', async () => {
+    const [one, two] = [await waiting(), await waiting()]
+    const account = await open(one.url)
+    const { device_code } = await account.start()
+    expect(await account.poll(device_code)).toMatchObject({ state: 'pending' })
+    await account.connect(two.url)
+    await expect(account.poll(device_code)).rejects.toMatchObject(cancelled(one.url))
+    expect(await account.poll(device_code)).toEqual({ state: 'expired' })
+    expect([one.asked.length, two.asked]).toEqual([2, []])
+    // There it begins anew.
+    const again = await account.start()
+    expect(await account.poll(again.device_code)).toMatchObject({ state: 'pending' })
+  })
+
+  it('[ACCT5] is cancelled as well when that happens while the server is asked', async () => {
+    const two = await waiting()
+    const one = await waiting(() => account.connect(two.url))
+    const account = await open(one.url)
+    const { device_code } = await account.start()
+    await expect(account.poll(device_code)).rejects.toMatchObject(cancelled(one.url))
+    expect(two.asked).toEqual([])
+  })
+
+  it('[ACCT5] a code that was not begun here is asked of nobody', async () => {
+    const one = await waiting()
+    const account = await open(one.url)
+    expect(await account.poll('somebody else’s')).toEqual({ state: 'expired' })
+    expect(one.asked).toEqual([])
   })
 })
