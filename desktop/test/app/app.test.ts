@@ -266,6 +266,21 @@ describe.skipIf(!available('chromium'))('the app over a real host', () => {
     await again.close()
   })
 
+  it('[UI23] a page whose parts did not all arrive says so and what to do, and starts when they are there', async () => {
+    // Not watched: that it could not start is thrown as well.
+    const partial = await browser.context.newPage()
+    await partial.route('**/*.wasm', route => route.abort())
+    await partial.goto(page.url())
+    const said = partial.getByTestId('not-started')
+    await said.waitFor()
+    expect(await said.innerText()).toMatch(/The app could not be started[\s\S]*What was stored is safe/)
+    expect(await seriousIn(partial)).toEqual([])
+    await partial.unroute('**/*.wasm')
+    await said.getByRole('button', { name: 'Try again' }).click()
+    await partial.getByTestId('pipeline-name').waitFor()
+    await partial.close()
+  })
+
   it('[UI10] no screen has a serious fault for assistive technology, and nothing complained', async () => {
     for (const tab of ['build', 'runs', 'report', 'history', 'discuss']) {
       await page.getByTestId(`tab-${tab}`).click()
