@@ -19,14 +19,17 @@ export const definitionOf = (documents: Documents, id: string): PipelineDefiniti
   pipelineFromDoc(documents.get(id) as Automerge.Doc<PipelineDoc>)
 
 /** Real documents: what is typed is kept until the page is loaded again. */
-export function documentHandlers(documents: Documents, { tell }: Pick<Memory, 'tell'>): Handlers {
+export function documentHandlers(documents: Documents, { tell, world }: Pick<Memory, 'tell' | 'world'>): Handlers {
+  const viewer = world.scene === 'viewer'
   return {
     'document.open': ({ document_id }) => ({
       document_id,
       bytes: toBase64(Automerge.save(documents.get(document_id)!)),
       actor: crypto.randomUUID().replaceAll('-', ''),
-      read_only: false,
-      read_only_reason: null,
+      read_only: viewer,
+      read_only_reason: viewer
+        ? 'You are a viewer of this workspace: an edit is kept as a private draft. Ask an owner for the editor role.'
+        : null,
     }),
     'document.append': ({ document_id, changes }) => {
       const [doc] = Automerge.applyChanges(documents.get(document_id)!, changes.map(fromBase64))

@@ -91,6 +91,30 @@ const shots: [name: string, scene: string, hash: string, act?: (page: Page) => P
       await page.waitForTimeout(1500)
     },
   ],
+  [
+    'unread-rows',
+    'unread',
+    `#/p/${P}/build/s1`,
+    async page => {
+      await run(page)
+      await page.evaluate(`document.querySelector('[data-testid=preview-grid] [role=grid]').scrollTop = 26 * 390`)
+    },
+  ],
+  [
+    'away-held',
+    'away',
+    `#/p/${P}/build/s3`,
+    async page => {
+      await page.locator('.cm-content').click()
+      await page.keyboard.type('-- while the host is away')
+    },
+  ],
+  ['viewer', 'viewer', `#/p/${P}/build/s3`],
+  ['viewer-home', 'viewer', '#/'],
+  ['viewer-schedules', 'viewer', '#/schedules'],
+  ['viewer-publish', 'viewer', `#/p/${P}/build/s3`, page => page.keyboard.press('Control+s')],
+  ['refused', 'refused', `#/p/${P}/history`],
+  ['refused-panel', 'refused', `#/p/${P}/build/s3`, page => page.getByTestId('sync-state').click()],
   ['full-build', 'full', `#/p/${P}/build/w100`],
   ['full-history', 'full', `#/p/${P}/history`],
 ]

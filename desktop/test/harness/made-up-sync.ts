@@ -42,13 +42,15 @@ export const marksOf = (world: World): Marks =>
       ]
     : []
 
+const REFUSED = 'the server refused it: Your role in this workspace does not allow it.'
+
 /** The sync state that the scene is about. */
 export function syncStateOf(world: World): SyncState {
   return {
     state:
       world.scene === 'offline'
         ? 'offline'
-        : world.scene === 'marks'
+        : world.scene === 'marks' || world.scene === 'refused'
           ? 'needs_you'
           : world.scene === 'empty'
             ? 'local'
@@ -70,15 +72,21 @@ export function syncStateOf(world: World): SyncState {
     needs:
       world.scene === 'marks'
         ? [{ kind: 'marks', pipeline_id: idOf(1), pipeline: 'weekly-revenue', steps: ['revenue'] }]
-        : [],
+        : world.scene === 'refused'
+          ? [{ kind: 'publish', pipeline_id: idOf(1), pipeline: 'weekly-revenue', reason: REFUSED }]
+          : [],
   }
 }
 
 export function syncHandlers(world: World): Handlers {
-  const sync = syncStateOf(world)
+  let sync = syncStateOf(world)
   return {
     'sync.state': () => sync,
     'sync.now': () => sync,
+    'version.dismiss': () => {
+      sync = { ...sync, state: 'in_sync', needs: [] }
+      return { dismissed: true }
+    },
     'sync.pause': ({ paused }) => Object.assign(sync, { paused, state: paused ? 'offline' : 'in_sync' }),
   }
 }

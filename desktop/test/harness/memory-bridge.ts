@@ -11,6 +11,12 @@ import { idOf, type World } from './scenes.ts'
 
 /** What cannot be read in the scene `unread`. */
 const UNREAD: ReadonlySet<string> = new Set(['pipeline.marks', 'result.summary'])
+/** What a host that went away since the page was loaded does not take any more. */
+const AWAY = {
+  code: 'host.unreachable',
+  message: 'The local host does not answer.',
+  hint: 'Start it again: `pluto serve`. What was stored is safe.',
+} as const
 const CORRUPT = {
   code: 'state.corrupt',
   message: 'Record 0190a000-0000-7000-8000-000000000001 of records in state.duckdb cannot be read.',
@@ -40,6 +46,10 @@ export function memoryBridge(world: World): Bridge {
     async call(method, input) {
       await pause(10)
       if (world.scene === 'unread' && UNREAD.has(method)) return { ok: false, error: CORRUPT }
+      const { offset = 0 } = input as { offset?: number }
+      if (world.scene === 'unread' && method === 'result.rows' && offset > 0)
+        return { ok: false, error: CORRUPT }
+      if (world.scene === 'away' && method === 'document.append') return { ok: false, error: AWAY }
       const handler = handlers[method] as ((input: unknown) => unknown) | undefined
       if (!handler)
         return {
@@ -54,7 +64,7 @@ export function memoryBridge(world: World): Bridge {
     },
     on: (topic, listener) => listeners.add(topic, listener),
     onConnection(listener) {
-      listener(true)
+      listener(world.scene !== 'away')
       return () => undefined
     },
   }
@@ -97,7 +107,7 @@ function workspaceHandlers({ world, definition }: Memory): Handlers {
         {
           workspace_id: idOf(9),
           name: '매출 분석 team with a long name',
-          role: 'owner',
+          role: world.scene === 'viewer' ? 'viewer' : 'owner',
           remote: world.scene !== 'empty',
           selected: true,
         },

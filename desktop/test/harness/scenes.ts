@@ -1,6 +1,18 @@
 import { createPipeline, type PipelineInit } from '@pluto-duck/crdt-model'
 
-export type Scene = 'empty' | 'sample' | 'full' | 'marks' | 'offline' | 'draft' | 'unread'
+export type Scene =
+  | 'empty'
+  | 'sample'
+  | 'full'
+  | 'marks'
+  | 'offline'
+  | 'draft'
+  | 'unread'
+  /** The host stores nothing any more. */
+  | 'away'
+  | 'viewer'
+  /** A publish was refused. */
+  | 'refused'
 
 export interface World {
   readonly scene: Scene
