@@ -2,7 +2,18 @@ import { createReadStream, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { PAGE_CSP } from '@pluto-duck/engine/contract'
-import { app, BrowserWindow, dialog, ipcMain, Menu, nativeImage, protocol, session, shell, Tray } from 'electron'
+import {
+  app,
+  BrowserWindow,
+  dialog,
+  ipcMain,
+  Menu,
+  nativeImage,
+  protocol,
+  session,
+  shell,
+  Tray,
+} from 'electron'
 import { v7 } from 'uuid'
 import { APP_ORIGIN, APP_SCHEME, fileOf } from './app-protocol.ts'
 import { isMethod, isOwnFrame, mayOpenOutside, routeOfLink } from './guards.ts'

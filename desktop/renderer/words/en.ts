@@ -98,7 +98,8 @@ export const en = {
     neverRun: 'never run',
     notDurable: (n: number) => `Storing ${many(n, 'change')}…`,
     held: (n: number) => `${many(n, 'change')} only in this window`,
-    heldMeaning: 'The program that keeps your work on this machine has not stored it yet. Leave this window open.',
+    heldMeaning:
+      'The program that keeps your work on this machine has not stored it yet. Leave this window open.',
     readOnly: 'Read-only',
     opening: 'Opening…',
     readAlready: ' you can read it already',

@@ -53,7 +53,10 @@ export class Host {
       await this.late
       if (fails) return { ok: false, error: fails }
       const actor = crypto.randomUUID().replaceAll('-', '')
-      return { ok: true, value: { document_id: ID, bytes, actor, read_only: readOnly !== null, read_only_reason: readOnly } }
+      return {
+        ok: true,
+        value: { document_id: ID, bytes, actor, read_only: readOnly !== null, read_only_reason: readOnly },
+      }
     },
     on: this.#listeners.add,
     onConnection: this.connection.add,

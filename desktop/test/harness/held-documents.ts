@@ -19,7 +19,10 @@ export const definitionOf = (documents: Documents, id: string): PipelineDefiniti
   pipelineFromDoc(documents.get(id) as Automerge.Doc<PipelineDoc>)
 
 /** Real documents: what is typed is kept until the page is loaded again. */
-export function documentHandlers(documents: Documents, { tell, world }: Pick<Memory, 'tell' | 'world'>): Handlers {
+export function documentHandlers(
+  documents: Documents,
+  { tell, world }: Pick<Memory, 'tell' | 'world'>,
+): Handlers {
   const viewer = world.scene === 'viewer'
   return {
     'document.open': ({ document_id }) => ({

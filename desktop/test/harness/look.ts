@@ -97,7 +97,9 @@ const shots: [name: string, scene: string, hash: string, act?: (page: Page) => P
     `#/p/${P}/build/s1`,
     async page => {
       await run(page)
-      await page.evaluate(`document.querySelector('[data-testid=preview-grid] [role=grid]').scrollTop = 26 * 390`)
+      await page.evaluate(
+        `document.querySelector('[data-testid=preview-grid] [role=grid]').scrollTop = 26 * 390`,
+      )
     },
   ],
   [

@@ -224,9 +224,13 @@ export class Account {
   #assertStill(server: string): void {
     if (this.#server === server) return
     for (const [code, begun] of this.#begun) if (begun.server === server) this.#begun.delete(code)
-    throw new AppError('auth.expired', `The sign-in at ${server} is cancelled: this machine uses another server now.`, {
-      hint: 'Sign in again, at the server that you mean.',
-    })
+    throw new AppError(
+      'auth.expired',
+      `The sign-in at ${server} is cancelled: this machine uses another server now.`,
+      {
+        hint: 'Sign in again, at the server that you mean.',
+      },
+    )
   }
 
   #named(): string {
