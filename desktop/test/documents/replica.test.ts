@@ -29,6 +29,14 @@ afterEach(() => {
 const type = (text: string): void =>
   replica.change(doc => Automerge.change(doc, d => Automerge.splice(d as never, ['text'], 0, 0, text)))
 const later = (ms = 0) => vi.advanceTimersByTimeAsync(ms)
+/** Typed and stored; then the host takes it back, and is away. */
+const takenBack = async (text: string): Promise<void> => {
+  const before = Automerge.clone(host.doc)
+  type(text)
+  await later()
+  host.doc = before
+  host.appendFails = AWAY
+}
 
 describe('a document that is opened again', () => {
   it('[EDIT7] says why it cannot be, takes no text meanwhile, and goes on when the host has it', async () => {
@@ -166,11 +174,7 @@ describe('a document that the host opened anew', () => {
   })
 
   it('[EDIT8] hands what was typed on top of a refused change to the draft that holds that', async () => {
-    const before = Automerge.clone(host.doc)
-    type('refused ')
-    await later()
-    host.doc = before
-    host.appendFails = AWAY
+    await takenBack('refused ')
     host.reset()
     type('and this ')
     await later()
@@ -187,11 +191,7 @@ describe('a document that the host opened anew', () => {
   })
 
   it('[EDIT8] says so when what was typed builds on what the host no longer has, and goes on', async () => {
-    const before = Automerge.clone(host.doc)
-    type('erased ')
-    await later()
-    host.doc = before
-    host.appendFails = AWAY
+    await takenBack('erased ')
     type('lost ')
     await later()
     const failures: string[] = []

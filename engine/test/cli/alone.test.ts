@@ -5,10 +5,10 @@ import { runRoutes } from '@pluto-duck/crdt-model/protocol'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { afterSignIn } from '../../src/cli/next-step.ts'
-import { type Context, runProgram } from '../../src/cli/program.ts'
 import { connectLocal, type Session } from '../../src/cli/session.ts'
 import { openHost } from '../../src/host/host.ts'
 import { type Person, TestServer } from '../sync/server.ts'
+import { run } from './run.ts'
 
 // People who have the command line and nothing else: each command opens the data folder and closes it again.
 
@@ -42,24 +42,13 @@ const session = async (home: string, token: string | undefined): Promise<Session
   return connectLocal(await openHost({ folder: home, server: server.server.url, log, ...given }))
 }
 const pluto = async (home: string, token: string | undefined, ...argv: string[]) => {
-  const out: string[] = []
-  const err: string[] = []
   let opened: Promise<Session> | undefined
-  const context: Context = {
-    output: {
-      json: argv.includes('--json'),
-      tty: false,
-      out: text => void out.push(text),
-      err: text => void err.push(text),
-    },
-    session: () => {
-      opened ??= session(home, token)
-      return opened
-    },
+  const open = () => {
+    opened ??= session(home, token)
+    return opened
   }
   try {
-    const exit = await runProgram(argv, context, { version: '0.0.0' }, () => undefined)
-    return { exit, out: out.join('\n'), err: err.join('\n') }
+    return await run(argv, open)
   } finally {
     await (await opened)?.close()
   }

@@ -4,11 +4,10 @@ import { join } from 'node:path'
 import { identityRoutes } from '@pluto-duck/crdt-model/protocol'
 import { pino } from 'pino'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { Context } from '../../src/cli/context.ts'
-import { runProgram } from '../../src/cli/program.ts'
 import { connectLocal, type Session } from '../../src/cli/session.ts'
 import { openHost } from '../../src/host/host.ts'
 import { type Person, TestServer } from '../sync/server.ts'
+import { run } from './run.ts'
 
 let server: TestServer
 let workspace: string
@@ -39,17 +38,7 @@ const cliOf = async ({ token }: Person) => {
   sessions.push(session)
   await session.value('workspace.list', {})
   await session.value('workspace.select', { workspace_id: workspace })
-  return async (...argv: string[]) => {
-    const out: string[] = []
-    const err: string[] = []
-    const json = argv.includes('--json')
-    const context: Context = {
-      output: { json, tty: false, out: text => void out.push(text), err: text => void err.push(text) },
-      session: async () => session,
-    }
-    const exit = await runProgram(['workspace', ...argv], context, { version: '0.0.0' }, () => undefined)
-    return { exit, out: out.join('\n'), err: err.join('\n') }
-  }
+  return (...argv: string[]) => run(['workspace', ...argv], async () => session)
 }
 
 it('[MEM1][MEM2] an owner changes roles, removes people and withdraws invitations, by address', async () => {

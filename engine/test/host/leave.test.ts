@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { identityRoutes } from '@pluto-duck/crdt-model/protocol'
+import { identityRoutes, type Role } from '@pluto-duck/crdt-model/protocol'
 import { pino } from 'pino'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { InputOf, MethodName, OutputOf } from '../../src/contract/index.ts'
@@ -47,6 +47,20 @@ const call = async <M extends MethodName>(host: Host, method: M, input: InputOf<
   const handler = host.handlers[method] as (input: unknown, caller: unknown) => Promise<OutputOf<M>>
   return await handler(input, { viewId: 'test' })
 }
+/** Bob's host, with a new workspace of Ada's open, and its folder. */
+const joined = async (role: Role = 'editor') => {
+  const workspace = await server.workspace(ada)
+  await server.join(workspace, ada, bob, role)
+  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
+  const host = await hostOf(bob, folder)
+  await call(host, 'workspace.list', {})
+  await call(host, 'workspace.select', { workspace_id: workspace })
+  return { workspace, folder, host }
+}
+const close = async (host: Host) => {
+  hosts.splice(hosts.indexOf(host), 1)
+  await host.close()
+}
 const files = (name: string, sql: string) => ({
   'pipeline.yaml': `schema_version: 1\nname: ${name}\nsteps:\n  - name: orders\n`,
   'orders.sql': sql,
@@ -64,12 +78,7 @@ const names = async (host: Host) =>
   (await call(host, 'pipeline.list', {})).pipelines.map(one => one.name).sort()
 
 it('[LEAVE1] who was removed keeps what was not sent as local drafts, and nothing else; and may come back', async () => {
-  const workspace = await server.workspace(ada)
-  await server.join(workspace, ada, bob, 'editor')
-  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
-  const host = await hostOf(bob, folder)
-  await call(host, 'workspace.list', {})
-  await call(host, 'workspace.select', { workspace_id: workspace })
+  const { workspace, folder, host } = await joined()
   const theirs = 'what-is-only-of-that-workspace-5f2c'
   await call(host, 'pipeline.import', { files: files('sent', `select '${theirs}' as a\n`) })
   await call(host, 'pipeline.import', { files: files('edited', 'select 1 as a\n') })
@@ -111,11 +120,7 @@ it('[LEAVE1] who was removed keeps what was not sent as local drafts, and nothin
 })
 
 it('[LEAVE2] a workspace that is gone for its owner stays on the owner’s machine', async () => {
-  const workspace = await server.workspace(ada)
-  await server.join(workspace, ada, bob, 'owner')
-  const host = await hostOf(bob)
-  await call(host, 'workspace.list', {})
-  await call(host, 'workspace.select', { workspace_id: workspace })
+  const { workspace, host } = await joined('owner')
   await call(host, 'pipeline.import', { files: files('ours', 'select 1 as a\n') })
   await call(host, 'sync.now', {})
   await remove(workspace, ada, bob.email)
@@ -125,16 +130,10 @@ it('[LEAVE2] a workspace that is gone for its owner stays on the owner’s machi
 })
 
 it('[LEAVE2] [LEAVE4] signed in at another server nothing is taken off, and each is synced with its own', async () => {
-  const workspace = await server.workspace(ada)
-  await server.join(workspace, ada, bob, 'editor')
-  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
-  const first = await hostOf(bob, folder)
-  await call(first, 'workspace.list', {})
-  await call(first, 'workspace.select', { workspace_id: workspace })
+  const { workspace, folder, host: first } = await joined()
   await call(first, 'pipeline.import', { files: files('theirs', 'select 1 as a\n') })
   await call(first, 'sync.now', {})
-  hosts.splice(hosts.indexOf(first), 1)
-  await first.close()
+  await close(first)
 
   const elsewhere = await TestServer.start()
   try {
@@ -152,8 +151,7 @@ it('[LEAVE2] [LEAVE4] signed in at another server nothing is taken off, and each
     expect(await names(host)).toEqual(['theirs'])
     expect((await call(host, 'sync.state', {})).state).toBe('signed_out')
     expect(await call(host, 'local_draft.list', {})).toEqual({ drafts: [] })
-    hosts.splice(hosts.indexOf(host), 1)
-    await host.close()
+    await close(host)
   } finally {
     await elsewhere.stop()
   }
@@ -188,18 +186,12 @@ it('[LEAVE4] a token goes to its own server only', async () => {
 })
 
 it('[LEAVE3] unsent work that cannot be read stays, with its workspace, when the others go', async () => {
-  const workspace = await server.workspace(ada)
-  await server.join(workspace, ada, bob, 'editor')
-  const folder = mkdtempSync(join(tmpdir(), 'pluto-leave-'))
-  const first = await hostOf(bob, folder)
-  await call(first, 'workspace.list', {})
-  await call(first, 'workspace.select', { workspace_id: workspace })
+  const { workspace, folder, host: first } = await joined()
   await call(first, 'sync.pause', { paused: true })
   const made = await call(first, 'pipeline.import', { files: files('broken', 'select 1 as a\n') })
   if (made.state !== 'imported') throw new Error('not imported')
   await call(first, 'pipeline.import', { files: files('whole', 'select 2 as a\n') })
-  hosts.splice(hosts.indexOf(first), 1)
-  await first.close()
+  await close(first)
   const state = await State.open(folder)
   const { pipeline_id } = made.pipeline
   await state.write(tx =>

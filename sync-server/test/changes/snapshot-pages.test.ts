@@ -111,6 +111,15 @@ const countPages = async (workspaceId: string): Promise<number> => {
   return Number(rows[0]!.count)
 }
 
+/** Three documents in pages, of which the first was changed since. */
+const pagedAndChanged = async () => {
+  const { device, documents } = await workspace(3)
+  await pages.build(device.workspaceId)
+  const [first, second] = documents as [(typeof documents)[0], (typeof documents)[0]]
+  await appender.append(device.push(first.id, [first.doc.edit('later')]))
+  return { device, documents, second }
+}
+
 describe('what a new device is sent', () => {
   it('[READ1] pages and what changed since give every document as it is', async () => {
     const written = await workspace(6)
@@ -130,12 +139,8 @@ describe('what a new device is sent', () => {
   })
 
   it('[READ2] an answer out of which something is taken while it is sent does not end as if it were whole', async () => {
-    const written = await workspace(3)
-    const { device, documents } = written
+    const { device, second } = await pagedAndChanged()
     const { workspaceId } = device
-    await pages.build(workspaceId)
-    const [first, second] = documents as [(typeof documents)[0], (typeof documents)[0]]
-    await appender.append(device.push(first.id, [first.doc.edit('later')]))
     let parts = 0
     const write = async (): Promise<void> => {
       const hashes = Automerge.getHeads(second.doc.doc())
@@ -148,12 +153,8 @@ describe('what a new device is sent', () => {
   })
 
   it('[READ1] an answer is whole although pages are made while it is sent', async () => {
-    const written = await workspace(3)
-    const { device, documents } = written
+    const { device, documents, second } = await pagedAndChanged()
     const { workspaceId } = device
-    await pages.build(workspaceId)
-    const [first, second] = documents as [(typeof documents)[0], (typeof documents)[0]]
-    await appender.append(device.push(first.id, [first.doc.edit('later')]))
     const found = new Set<string>()
     let parts = 0
     const reader = new SequenceReader()
