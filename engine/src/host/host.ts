@@ -60,13 +60,18 @@ const noServer = (): AppError =>
  * goes on from what was acknowledged: documents, outbox, publishes, runs, uploads.
  */
 export const openHost = async ({ folder, server, token, log: given, schema }: HostOptions): Promise<Host> => {
-  const state = await State.open(folder)
+  let logger = given
+  // Its file is in the folder, which is another host's until the state is open.
+  const logged = (): Logger => (logger ??= hostLog(folder))
+  const state = await State.open(folder, undefined, err =>
+    logged().warn({ err }, 'what was deleted is still in state.duckdb: it could not be written anew'),
+  )
   const closers: (() => Promise<void>)[] = [() => state.close()]
   const close = async () => {
     for (const end of closers.splice(0).reverse()) await end()
   }
   try {
-    const log = given ?? hostLog(folder)
+    const log = logged()
     const bus = new TopicBus(error => log.error({ err: error }, 'a listener failed'))
     const clock = systemClock
     const settings = new Settings(state)

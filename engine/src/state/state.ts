@@ -42,6 +42,7 @@ export type OpenDatabase = (folder: string) => Promise<Database>
 export class State {
   readonly folder: string
   readonly #openDatabase: OpenDatabase
+  readonly #onNotRewritten: (error: unknown) => void
   #instance: Database
   #writer: Connection
   readonly #tx: Statements
@@ -55,12 +56,14 @@ export class State {
   private constructor(
     folder: string,
     openDatabase: OpenDatabase,
+    onNotRewritten: (error: unknown) => void,
     instance: Database,
     writer: Connection,
     reader: Connection,
   ) {
     this.folder = folder
     this.#openDatabase = openDatabase
+    this.#onNotRewritten = onNotRewritten
     this.#instance = instance
     this.#writer = writer
     this.#tx = new Statements(writer)
@@ -68,8 +71,16 @@ export class State {
     this.#read = new Statements(reader)
   }
 
-  /** Throws `host.locked` (details: pid, port) when another host owns the folder. */
-  static async open(folder: string, openDatabase: OpenDatabase = openDuckDB): Promise<State> {
+  /**
+   * Throws `host.locked` (details: pid, port) when another host owns the folder.
+   *
+   * @param onNotRewritten hears why a rewrite, also the one that a start makes good, left the old file.
+   */
+  static async open(
+    folder: string,
+    openDatabase: OpenDatabase = openDuckDB,
+    onNotRewritten: (error: unknown) => void = () => undefined,
+  ): Promise<State> {
     if (open.has(folder)) throw locked(folder, readHostFile(folder))
     makeDataFolder(folder)
     open.add(folder)
@@ -78,6 +89,7 @@ export class State {
       const state = new State(
         folder,
         openDatabase,
+        onNotRewritten,
         instance,
         await instance.connect(),
         await instance.connect(),
@@ -122,8 +134,8 @@ export class State {
 
   /**
    * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Writers
-   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began. Without room for a second copy
-   * all goes on with the old file, and the next rewrite or start tries again.
+   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began.
+   * When the copy cannot be made, say for want of room, all goes on with the old file, and the next rewrite or start tries again.
    */
   async rewrite(): Promise<void> {
     if (this.#instance.keepsDeleted === false) {
@@ -142,8 +154,17 @@ export class State {
   async #rewriteNow(): Promise<void> {
     await Promise.all([this.#read.hold(), this.#tx.hold()])
     try {
-      if (!(await copyDatabase(this.folder, this.#writer, [this.#reader, this.#writer, this.#instance])))
-        return
+      const failed = await copyDatabase(this.folder, this.#writer).then(
+        () => null,
+        (cause: unknown) => ({ cause }),
+      )
+      for (const one of [this.#reader, this.#writer, this.#instance]) one.closeSync()
+      if (failed === null) replaceDatabase(this.folder)
+      else {
+        removeCopy(this.folder)
+        this.#onNotRewritten(failed.cause)
+      }
+      // Also when it failed: DuckDB gives a database up when a checkpoint finds no room, and what was committed is on the disk.
       this.#instance = await this.#openDatabase(this.folder)
       this.#writer = await this.#instance.connect()
       this.#reader = await this.#instance.connect()
@@ -238,37 +259,31 @@ export class State {
   }
 }
 
-/**
- * Closes the database after its content was copied into a new file that takes its place. False, with the database open as it was, when
- * there is no room for the copy.
- */
-async function copyDatabase(
-  folder: string,
-  connection: Connection,
-  close: readonly { closeSync(): void }[],
-): Promise<boolean> {
-  const file = join(folder, 'state.duckdb')
-  const fresh = `${file}.new`
-  for (const path of [fresh, `${fresh}.wal`]) rmSync(path, { force: true })
-  try {
-    await connection.run(`attach '${fresh.replaceAll("'", "''")}' as fresh`)
-    await connection.run('copy from database state to fresh')
-    await connection.run(`delete from fresh.meta where key = '${REWRITE}'`)
-    await connection.run('checkpoint fresh')
-    await connection.run('detach fresh')
-  } catch {
-    await connection.run('detach database if exists fresh').catch(() => undefined)
-    for (const path of [fresh, `${fresh}.wal`]) rmSync(path, { force: true })
-    return false
-  }
+/** Copies the content into a new file beside the database. When it throws the database has to be opened anew. */
+async function copyDatabase(folder: string, connection: Connection): Promise<void> {
+  removeCopy(folder)
+  await connection.run(`attach '${copyOf(folder).replaceAll("'", "''")}' as fresh`)
+  await connection.run('copy from database state to fresh')
+  await connection.run(`delete from fresh.meta where key = '${REWRITE}'`)
+  await connection.run('checkpoint fresh')
+  await connection.run('detach fresh')
   await connection.run('force checkpoint state')
-  for (const one of close) one.closeSync()
+}
+
+/** The copy takes the place of the database, which is closed. */
+function replaceDatabase(folder: string): void {
+  const file = join(folder, 'state.duckdb')
   // With a log of its own the old file would be more than what was copied: it stays, and the next start tries again.
-  if (existsSync(`${file}.wal`)) return true
-  sync(fresh)
-  renameSync(fresh, file)
+  if (existsSync(`${file}.wal`)) return
+  sync(copyOf(folder))
+  renameSync(copyOf(folder), file)
   sync(folder)
-  return true
+}
+
+const copyOf = (folder: string): string => join(folder, 'state.duckdb.new')
+
+function removeCopy(folder: string): void {
+  for (const path of [copyOf(folder), `${copyOf(folder)}.wal`]) rmSync(path, { force: true })
 }
 
 function sync(path: string): void {

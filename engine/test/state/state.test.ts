@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { DuckDBInstance } from '@duckdb/node-api'
 import type { AppError } from '@pluto-duck/crdt-model/errors'
 import { afterEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
@@ -129,6 +130,48 @@ describe('state', () => {
     expect(await table.newest(hear)).toEqual(new Map([['q', { n: 3 }]]))
     expect(broken).toEqual(['a', 'a'])
     await state.close()
+  })
+
+  it('[STATE7] a rewrite that is not possible leaves everything as it is and is told; the next one makes it good', async () => {
+    const path = folder()
+    let full = ''
+    const told: unknown[] = []
+    const openFull = async (at: string) => {
+      const database = await DuckDBInstance.create(join(at, 'state.duckdb'))
+      // DuckDB gives a database up when a checkpoint finds no room.
+      let givenUp = false
+      const connect = async () => {
+        const connection = await database.connect()
+        const run = connection.run.bind(connection)
+        connection.run = async (sql: string) => {
+          givenUp ||= sql === full
+          if (givenUp) throw new Error('FATAL Error: Could not write file: No space left on device')
+          return await run(sql)
+        }
+        return connection
+      }
+      return { connect, closeSync: () => database.closeSync() }
+    }
+    const open = () => State.open(path, openFull, error => told.push(error))
+    let state = await open()
+    await state.write(tx => tx.run(`insert into meta values ('secret', 'hunter2-9f8e7d6c5b4a')`))
+    await state.write(tx => tx.run(`delete from meta where key = 'secret'`))
+    full = 'checkpoint fresh'
+    await state.rewrite()
+    full = 'force checkpoint state'
+    await state.rewrite()
+    await state.write(tx => tx.run(`insert into meta values ('a', 'b')`))
+    await state.close()
+    state = await open()
+    const there = () => readdirSync(path).filter(name => name.startsWith('state.duckdb.new'))
+    expect([told.length, there()]).toEqual([3, []])
+    await state.close()
+    full = ''
+    state = await open()
+    expect(await state.read.all('select key, value from meta')).toEqual([{ key: 'a', value: 'b' }])
+    await state.close()
+    expect(readFileSync(join(path, 'state.duckdb')).includes('hunter2')).toBe(false)
+    expect(told).toHaveLength(3)
   })
 
   it('[STATE8] closing waits for the reads that run; a later one is refused', async () => {
