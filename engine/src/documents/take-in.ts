@@ -3,7 +3,7 @@ import { splitChanges } from '@pluto-duck/crdt-model'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import type { Statements } from '../state/index.ts'
-import { Checked, decodeLocal, readTried, type StoredChange } from './admit.ts'
+import { Checked, decodeLocal, describeChanges, readTried, type StoredChange } from './admit.ts'
 import { type DocumentStore, type Rows, sameHeads } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
 import { buildDraft, extraChanges, ownChanges, topUp } from './forks.ts'
@@ -223,6 +223,7 @@ export class TakeIn {
       await this.#store.flush()
       const at = this.#store.now()
       const takeItem = async (item: SnapshotItem): Promise<void> => {
+        if (this.#hasErasedAgain(item, erased)) rows.push(this.#voids.waitNoMore(item.document_id))
         const known = this.#store.infos.get(item.document_id)
         if (!known && !this.#store.outbox.size(item.document_id)) {
           added.push({ info: infoOf(workspaceId, item, at), ord: this.#store.nextOrd++, bytes: item.bytes })
@@ -248,7 +249,7 @@ export class TakeIn {
           if (entry) this.#store.forget(entry)
           changed.push(item.document_id)
         }
-        writes.push(this.#replace(workspaceId, item))
+        rows.push(this.#replace(workspaceId, item))
       }
       try {
         for (const item of items) await takeItem(item)
@@ -277,6 +278,19 @@ export class TakeIn {
     }
     for (const item of items) this.#store.emitListed(item.document_id)
     return drafts
+  }
+
+  /**
+   * Was the server put back to before it erased this? It has what was erased then, no record says otherwise, and the new history that is
+   * waited for never comes.
+   */
+  #hasErasedAgain(item: SnapshotItem, erased: readonly LogItem[]): boolean {
+    const pending = this.#store.erasing.get(item.document_id)
+    if (!pending) return false
+    const said = recordsOf(erased.filter(one => one.document_id === item.document_id))
+    const gone = new Set(said.flatMap(record => record.hashes))
+    const back = new Set(pending.flatMap(record => record.hashes).filter(hash => !gone.has(hash)))
+    return describeChanges(changesOf(item.bytes)).some(change => back.has(change.hash))
   }
 
   /** The document as the server has it, when something that was erased is here of it; else null. */
@@ -332,14 +346,21 @@ export class TakeIn {
     }
   }
 
-  #replace(workspaceId: string, item: SnapshotItem): (tx: Statements) => Promise<void> {
-    const keep = [...this.#store.outbox.of(item.document_id).values()]
+  #replace(workspaceId: string, item: SnapshotItem): Rows {
+    const { infos } = this.#store
+    const { document_id: documentId, heads, bytes } = item
+    const keep = [...this.#store.outbox.of(documentId).values()]
     const info = infoOf(workspaceId, item, this.#store.now())
-    this.#store.infos.set(item.document_id, info)
+    const before = infos.get(documentId)
+    infos.set(documentId, info)
     const ord = (keep.length > 0 ? Math.min(...keep) : this.#store.nextOrd++) - 1
-    return async tx => {
-      await putInfo(tx, info)
-      await putSnapshot(tx, { documentId: item.document_id, ord, heads: item.heads, bytes: item.bytes }, keep)
+    return {
+      work: async tx => {
+        await putInfo(tx, info)
+        await putSnapshot(tx, { documentId, ord, heads, bytes }, keep)
+      },
+      done: () => undefined,
+      failed: () => void (before ? infos.set(documentId, before) : infos.delete(documentId)),
     }
   }
 }

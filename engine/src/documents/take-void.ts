@@ -274,6 +274,18 @@ export class TakeVoid {
     return { rows: [row], erase: false, reset: [] }
   }
 
+  /** No new history of it is to come: what is here is no longer taken for erased. */
+  waitNoMore(documentId: string): Rows {
+    const { erasing } = this.#store
+    const before = erasing.get(documentId)
+    erasing.delete(documentId)
+    return {
+      work: tx => putErasing(tx, documentId, []),
+      done: () => undefined,
+      failed: () => void (before && erasing.set(documentId, before)),
+    }
+  }
+
   #taken(settled: readonly Settled[], erase: boolean): Taken {
     const rows = settled.map(one => this.#rows(one))
     const reset = settled.map(({ of, made }) => ({ documentId: of.documentId, draftId: made }))

@@ -259,7 +259,10 @@ export class Drafts {
       if (!Automerge.hasHeads(doc, [...current.heads]))
         throw new AppError(
           'version.unknown_heads',
-          'This machine does not have the current version’s changes yet.',
+          'Not all changes of the current version are on this machine.',
+          {
+            hint: 'Sync. If that does not help, some were taken out of the pipeline’s history: begin with what it is now (`--from-working`).',
+          },
         )
       return current.heads
     })

@@ -10,7 +10,7 @@ import {
   setDescription,
   setTags,
 } from '@pluto-duck/crdt-model'
-import { type LogItem, newId } from '@pluto-duck/crdt-model/protocol'
+import { encodeVoid, type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { type DocumentEvent, Documents } from '../../src/documents/index.ts'
@@ -68,6 +68,26 @@ const description = (documentId: string) =>
   documents.read(documentId, doc => String((doc as unknown as { description: unknown }).description))
 let seq = 0
 const nextItem = (documentId: string, bytes: Uint8Array): LogItem => logItem(++seq, documentId, bytes)
+/** A document as the server has it. */
+const serverItem = (documentId: string, doc: A.Doc<PipelineDoc>): SnapshotItem => ({
+  document_id: documentId,
+  kind: 'pipeline',
+  subject: null,
+  base: null,
+  title: 'weekly',
+  heads: A.getHeads(doc),
+  seq,
+  bytes: new Uint8Array(A.save(doc)),
+})
+/** While the disk takes nothing. */
+const fails = async (deed: () => Promise<unknown>) => {
+  state.write = () => Promise.reject(new Error('No space left on device'))
+  try {
+    await expect(deed()).rejects.toThrow()
+  } finally {
+    Reflect.deleteProperty(state, 'write')
+  }
+}
 const acknowledgeAll = async (documentId: string) =>
   documents.acknowledge(
     workspaceId,
@@ -148,14 +168,6 @@ describe('documents', () => {
     const typing = await view(documentId)
     const [first] = await documents.outbox(workspaceId, 10)
     const before = documents.info(documentId).heads
-    const fails = async (deed: () => Promise<unknown>) => {
-      state.write = () => Promise.reject(new Error('No space left on device'))
-      try {
-        await expect(deed()).rejects.toThrow()
-      } finally {
-        Reflect.deleteProperty(state, 'write')
-      }
-    }
     const [one, two] = [typing.edit('one'), typing.edit('two')]
     await fails(() =>
       Promise.all([
@@ -173,6 +185,43 @@ describe('documents', () => {
     await documents.append(documentId, [one, two], 'v')
     expect(await description(documentId)).toBe('two')
     expect(documents.waiting({ documentId })).toBe(3)
+  })
+
+  it('[HOSTDOC15] a document as the server has it, which the disk did not take, is taken the next time', async () => {
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    const { heads } = documents.info(documentId)
+    const theirs = described(A.load<PipelineDoc>((await documents.open(documentId)).bytes), 'theirs')
+    await fails(() => documents.adopt(workspaceId, [serverItem(documentId, theirs)]))
+    expect(documents.info(documentId).heads).toEqual(heads)
+    await documents.adopt(workspaceId, [serverItem(documentId, theirs)])
+    expect(await description(documentId)).toBe('theirs')
+  })
+
+  it('[SYNC15] an erased pipeline whose new history never comes, since the server was put back, goes on', async () => {
+    const documentId = await create()
+    const other = await view(documentId)
+    const [first] = await documents.outbox(workspaceId, 10)
+    const old = serverItem(documentId, A.load<PipelineDoc>((await documents.open(documentId)).bytes))
+    const change = nextItem(documentId, first!.bytes)
+    await documents.applyRemote(workspaceId, [change], seq)
+    const record = encodeVoid({ v: 1, hashes: [change.hash], erase: true, reason: 'a secret' })
+    const erasure: LogItem = { ...change, seq: ++seq, record: 'void', hash: 'e'.repeat(64), bytes: record }
+    await documents.applyRemote(workspaceId, [erasure], seq)
+    await restart()
+    // While the log says so it stays as it is.
+    await documents.adopt(workspaceId, [old], null, [erasure])
+    await fails(() => documents.adopt(workspaceId, [old]))
+    const early = nextItem(documentId, other.edit('not yet'))
+    await documents.applyRemote(workspaceId, [early], seq)
+    expect(await description(documentId)).toBe('')
+    await documents.adopt(workspaceId, [old])
+    await restart()
+    const later = nextItem(documentId, other.edit('goes on'))
+    await documents.applyRemote(workspaceId, [early, later], seq)
+    expect(await description(documentId)).toBe('goes on')
+    await restart()
+    expect(await description(documentId)).toBe('goes on')
   })
 
   it('[HOSTDOC5] a refused tail becomes one local draft with its content; the document is what the server has', async () => {
@@ -251,23 +300,13 @@ describe('documents', () => {
     await documents.append(documentId, [typing.edit('waits')], 'v')
     const other = A.load<PipelineDoc>(server)
     const theirs = described(A.load<PipelineDoc>(server), 'theirs')
-    const item = (doc: A.Doc<PipelineDoc>) => ({
-      document_id: documentId,
-      kind: 'pipeline' as const,
-      subject: null,
-      base: null,
-      title: 'weekly',
-      heads: A.getHeads(doc),
-      seq: 9,
-      bytes: new Uint8Array(A.save(doc)),
-    })
-    expect((await documents.adopt(workspaceId, [item(theirs)])).drafts).toEqual([])
+    expect((await documents.adopt(workspaceId, [serverItem(documentId, theirs)])).drafts).toEqual([])
     expect(documents.waiting({ documentId })).toBe(1)
     expect(documents.info(documentId).heads).toHaveLength(2)
     await restart()
     expect(documents.info(documentId).heads).toHaveLength(2)
     await acknowledgeAll(documentId)
-    const { drafts } = await documents.adopt(workspaceId, [item(other)])
+    const { drafts } = await documents.adopt(workspaceId, [serverItem(documentId, other)])
     expect(drafts).toHaveLength(1)
     expect(documents.info(documentId).heads).toEqual(A.getHeads(other))
     expect((await documents.draft(drafts[0]!)).code).toBe('diverged')

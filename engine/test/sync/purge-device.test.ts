@@ -13,13 +13,16 @@ import {
   readComments,
   spliceStepSql,
 } from '@pluto-duck/crdt-model'
-import { type LogItem, newId } from '@pluto-duck/crdt-model/protocol'
+import { type LogItem, newId, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { readConfig, startServer } from '@pluto-duck/sync-server'
 import { type Purging, purging } from '@pluto-duck/sync-server/purging'
 import pg from 'pg'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Drafts } from '../../src/drafts/drafts.ts'
 import { readLog } from '../../src/sync/exchange.ts'
+import type { ServerCalls } from '../../src/versions/server-calls.ts'
+import { VersionCache } from '../../src/versions/version-cache.ts'
 import { Device } from './device.ts'
 import { TwoPeople } from './two-people.ts'
 
@@ -158,6 +161,37 @@ describe('what was erased on the server, on a device', () => {
       { documentId: pipeline, code: 'void', text: 'late; guilty; select 1' },
     ])
     expect(a.logged).not.toContain(HEALING)
+  })
+
+  it('[FORK5] of a pipeline whose current version lost changes a draft begins with what it is, as is said', async () => {
+    const { a, pipeline, guilty } = await pasted()
+    const about = { workspace_id: a.workspaceId, pipeline_id: pipeline, version_id: newId() }
+    const body = { ...about, heads: [guilty], parent: null, message: '', resolved: [] }
+    const { value: version } = await world.ada.client.call(versionRoutes.publish, { body })
+    await server.takeOut(a.workspaceId, pipeline, [guilty])
+    await synced(a)
+    const calls: ServerCalls = {
+      call: async (route, asked) => (await a.client.call(route, asked as never)).value,
+    }
+    const versions = new VersionCache(a.state, calls)
+    await versions.remember(version)
+    const drafts = new Drafts({
+      documents: a.documents,
+      server: calls,
+      versions,
+      workspaceId: () => a.workspaceId,
+      sync: async () => {
+        await a.sync.now()
+      },
+      stepFacts: async () => new Map(),
+      toMarks: async () => [],
+    })
+    await expect(drafts.create(newId(), pipeline, 'try this', 'current')).rejects.toMatchObject({
+      code: 'version.unknown_heads',
+      hint: expect.stringContaining('--from-working'),
+    })
+    const { draft_id } = await drafts.create(newId(), pipeline, 'try this', 'working')
+    expect(await sqlOf(a, draft_id)).toBe('select 1')
   })
 
   it('[SYNC14] void records that come alone lose nothing: what waits is kept until the new history is there', async () => {
