@@ -87,11 +87,14 @@ export class Versions {
     const parent = await this.#cache.current(pipelineId)
     await this.#needs.sync(info.workspaceId)
     const marks = await this.#needs.marks(pipelineId)
-    const changes = await this.#wouldReplace(pipelineId, version)
+    const current = await this.#cache.current(pipelineId)
+    let changes = 0
+    // Counted and replaced in one: what is typed or comes meanwhile is counted, or stays.
+    const { heads } = await this.#documents.edit<PipelineDoc>(pipelineId, doc => {
+      changes = unpublished(doc, current, version)
+      return changes > mayReplace ? doc : makeEqualTo(doc, version.definition, `restore version ${number}`)
+    })
     if (changes > mayReplace) return { state: 'unpublished', changes }
-    const { heads } = await this.#documents.edit<PipelineDoc>(pipelineId, doc =>
-      makeEqualTo(doc, version.definition, `restore version ${number}`),
-    )
     // A restore says what the whole pipeline is to be: it decides every place that was marked until now.
     const resolved = new Set([...marks, ...(await this.#needs.marks(pipelineId))].map(mark => mark.id))
     return this.#send({
@@ -103,17 +106,6 @@ export class Versions {
       resolved: [...resolved],
       message: message || `Restore version ${number}`,
       content_hash: version.content_hash,
-    })
-  }
-
-  /** Changes since the current version, which no version has; none when they come to what that or the wanted version is. */
-  async #wouldReplace(pipelineId: string, wanted: { readonly content_hash: string }): Promise<number> {
-    const current = await this.#cache.current(pipelineId)
-    const published = new Set([wanted.content_hash, current?.content_hash])
-    return await this.#documents.read(pipelineId, doc => {
-      if (published.has(contentHash(pipelineFromDoc(doc)))) return 0
-      const known = (current?.heads ?? []).filter(head => Automerge.hasHeads(doc, [head]))
-      return Automerge.getChangesMetaSince(doc, known).length
     })
   }
 
@@ -190,6 +182,18 @@ export class Versions {
       throw new AppError('version.not_found', 'The server says that the version moved, but has none.')
     return newest
   }
+}
+
+/** Changes since the current version, which no version has; none when they come to what that or the wanted version is. */
+function unpublished(
+  doc: Automerge.Doc<PipelineDoc>,
+  current: VersionSummary | null,
+  wanted: Pick<VersionSummary, 'content_hash'>,
+): number {
+  const published = new Set([wanted.content_hash, current?.content_hash])
+  if (published.has(contentHash(pipelineFromDoc(doc)))) return 0
+  const known = (current?.heads ?? []).filter(head => Automerge.hasHeads(doc, [head]))
+  return Automerge.getChangesMetaSince(doc, known).length
 }
 
 /** The definition in a document's bytes. */
