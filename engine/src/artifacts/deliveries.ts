@@ -182,17 +182,21 @@ export class Deliveries {
     let failures = 0
     while (!this.#closed.signal.aborted) {
       const [run, sent] = await Promise.all([this.#parts.run(runId), this.#table.get(runId)])
-      if (!run || !sent || !(await this.#parts.here(sent.workspace_id))) return
+      if (!run || !sent) return
+      const isHere = () => this.#parts.here(sent.workspace_id)
       const bytes = await logBytes(this.#parts.dataFolder, runId)
       const action = nextDelivery(run, sent, bytes)
       if (!action) return
       try {
-        const after = await this.#turn(() => this.#carryOut(action, run, sent))
+        const after = await this.#turn(async () =>
+          (await isHere()) ? await this.#carryOut(action, run, sent) : null,
+        )
         failures = 0
         if (after === null) return
         await this.#change(run, now => ({ ...after(now), error: isPartlyRefused(now) ? now.error : null }))
       } catch (thrown) {
-        if (this.#closed.signal.aborted) return
+        // What another server, or this one to somebody else, says of it is no verdict.
+        if (this.#closed.signal.aborted || !(await isHere())) return
         const error = toAppError(thrown)
         failures += 1
         const verdict = judge(error, failures)
@@ -242,7 +246,7 @@ export class Deliveries {
       }
       case 'log': {
         const path = logPath(this.#parts.dataFolder, run.run_id)
-        const lines = await readChunk(path, run.run_id, sent.log_offset, CHUNK_BYTES)
+        const lines = await readChunk(path, run, sent.log_offset, CHUNK_BYTES)
         // A line that is still being written, or what a crash left: nothing that could be sent.
         if (lines === '') return isOver(run) ? this.#withoutRest(run) : null
         await this.#note(run, 'log', `from byte ${sent.log_offset}`, Buffer.byteLength(lines), null)

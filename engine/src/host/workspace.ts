@@ -84,7 +84,10 @@ export class OpenWorkspace {
     return this.#row?.remote === true && this.#isHere(this.#row)
   }
 
-  /** Whether a workspace is on that server and of that person; while nobody is known to be signed in none is. */
+  /**
+   * Whether a workspace is on that server and of that person; while nobody is known to be signed in none is. One that is not here any more
+   * belongs to nobody: the server refuses what is left of it, and that is over.
+   */
   async isOwn(workspaceId: string): Promise<boolean> {
     const row = await this.#p.workspaces.get(workspaceId)
     const { person } = this.#p.account

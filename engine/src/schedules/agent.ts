@@ -109,8 +109,7 @@ export class ScheduleAgent {
   async #look(): Promise<void> {
     const client = this.#p.client()
     if (!client) return
-    for (const claim of this.#claims.list())
-      if (await this.#p.own(claim.workspace_id)) await this.#hold(client, claim)
+    for (const claim of await this.#own()) await this.#hold(client, claim)
     await this.#takeUp()
     const query = { agent_id: this.#p.deviceId }
     const answer = await client.callIfChanged(scheduleRoutes.due, { query }, this.#etag, this.#options)
@@ -119,10 +118,17 @@ export class ScheduleAgent {
       this.#etag = answer.etag
     }
     const { workspaceId, knows } = this.#p
-    const held = this.#claims.list()
+    const held = await this.#own()
     for (const occurrence of choose({ due: this.#due, held, workspaceId: workspaceId(), knows })) {
       await this.#claim(client, occurrence)
     }
+  }
+
+  /** What is held of the server that is asked. Of any other nothing is said, and nothing is left for its sake. */
+  async #own(): Promise<Claim[]> {
+    const claims = this.#claims.list()
+    const own = await Promise.all(claims.map(claim => this.#p.own(claim.workspace_id)))
+    return claims.filter((_, index) => own[index])
   }
 
   async #claim(client: WireClient, occurrence: Occurrence): Promise<void> {

@@ -73,6 +73,30 @@ it('[SCHED1] what is due is taken, run at its version and said to be completed',
   await agency.update(schedule, { enabled: false })
 }, 120_000)
 
+it('[LEAVE4] what is held of another server keeps nothing from being taken here', async () => {
+  const published = await agency.pipeline(COUNT)
+  const machine = await machineOf(published)
+  const workspace_id = newId()
+  machine.foreign.add(workspace_id)
+  const held = {
+    workspace_id,
+    pipeline_id: newId(),
+    version: 1,
+    due_at: '2026-01-31T13:00:00.000Z',
+    fencing_token: 1,
+    state: 'started' as const,
+    outcome: { state: 'completed' as const, reason: null },
+  }
+  await machine.holds([1, 2].map(() => ({ ...held, schedule_id: newId(), run_id: newId() })))
+  await machine.shut()
+  await machine.open()
+  const schedule = await agency.schedule(published.pipelineId)
+  machine.agent.start()
+  agency.pass(60)
+  expect(await ended(schedule)).toMatchObject([{ state: 'completed', agent_id: machine.deviceId }])
+  await agency.update(schedule, { enabled: false })
+})
+
 it('[SCHED2] of two agents one runs an occurrence', async () => {
   const published = await agency.pipeline(COUNT)
   const both = [await machineOf(published), await machineOf(published)]

@@ -16,6 +16,7 @@ import { systemClock } from '../../src/clock.ts'
 import { TopicBus } from '../../src/host/bus.ts'
 import { RunService } from '../../src/runs/index.ts'
 import { ScheduleAgent, type ScheduleAgentParts } from '../../src/schedules/index.ts'
+import type { Claim } from '../../src/schedules/plan.ts'
 import { Settings, State } from '../../src/state/index.ts'
 import { WireClient } from '../../src/sync/index.ts'
 import { Colleagues, type Person } from '../runs/colleagues.ts'
@@ -164,6 +165,8 @@ export class AgentMachine {
   before: (path: string) => void = () => undefined
   /** Its disk takes nothing more that the agent wants to keep. */
   full = false
+  /** Workspaces of another server, or of somebody else. */
+  readonly foreign = new Set<string>()
   /** A run begins when this resolves. */
   ready: Promise<void> = Promise.resolve()
   /** Runs that were to begin, and that were cancelled. */
@@ -238,10 +241,15 @@ export class AgentMachine {
       },
       client: () => wire,
       workspaceId: () => workspaceId,
-      own: async () => true,
+      own: async id => !this.foreign.has(id),
       knows: pipelineId => pipelineId === this.#published.pipelineId,
       runs: this.#runsThatWait(),
     })
+  }
+
+  /** What it holds at its next start. */
+  async holds(claims: readonly Claim[]): Promise<void> {
+    await new Settings(this.#state).set('schedule_claims', JSON.stringify(claims))
   }
 
   #settings(): Settings {
