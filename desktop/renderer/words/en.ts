@@ -514,7 +514,7 @@ export const en = {
     refused: 'The server refused it',
     look: 'Look and publish',
     dismiss: 'Put aside',
-    dismissOf: (name: string) => `Put the publish of ${name} aside`,
+    dismissOf: (name: string) => `Put aside the publish of ${name}`,
     dismissed: 'The publish is put aside. It was not sent, and your work stays as it is.',
     localOnly:
       'This workspace is on this machine only: the version is queued, and published once you connect to a server.',
