@@ -10,6 +10,7 @@ import { snapshotPages } from './0008_snapshot_pages.ts'
 import { usage } from './0009_usage.ts'
 import { purgeReviews } from './0010_purge_reviews.ts'
 import { purgedWorkspaces } from './0011_purged_workspaces.ts'
+import { mergeIds } from './0012_merge_ids.ts'
 
 /** The server's schema, by name in their order. Frozen once landed: a change is a new migration at the end. */
 export const serverMigrations: Record<string, Migration> = {
@@ -24,4 +25,5 @@ export const serverMigrations: Record<string, Migration> = {
   '0009_usage': usage,
   '0010_purge_reviews': purgeReviews,
   '0011_purged_workspaces': purgedWorkspaces,
+  '0012_merge_ids': mergeIds,
 }

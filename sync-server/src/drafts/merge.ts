@@ -1,11 +1,11 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
-import type { BodyOf, Draft, draftRoutes, Role } from '@pluto-duck/crdt-model/protocol'
+import type { BodyOf, Draft, draftRoutes, Role, VersionSummary } from '@pluto-duck/crdt-model/protocol'
 import { type Kysely, sql } from 'kysely'
-import type { ServerContext } from '../app/context.ts'
 import type { Appender, Push } from '../changes/append.ts'
 import type { Database } from '../database/index.ts'
 import type { Materialiser } from '../versions/materialise.ts'
-import { type Merging, type Published, publish } from '../versions/publish.ts'
+import { type Merging, type Published, type Publishing, publish } from '../versions/publish.ts'
+import { SUMMARY, summary } from '../versions/read.ts'
 import { readDraft, standingObjections } from './read.ts'
 import { type Asked, settle } from './settle.ts'
 
@@ -25,19 +25,34 @@ interface OwnChange {
  * Everything is looked at before anything is stored: the parent, conflict marks, problems, standing objections. The draft's heads and
  * objections are looked at again when the version is stored: others may have been faster. Then, as when it is cut between storing and
  * publishing, the draft stays open, its pipeline has the changes unpublished, and the next merge goes on from there. The same
- * `version_id` again answers the version that is there.
+ * `version_id` again answers the version that was answered first, also when the merge made none because the content was the current one's.
  */
 export const mergeDraft = async (
-  ctx: ServerContext,
+  ctx: Publishing,
+  parts: { readonly materialiser: Materialiser; readonly appender: Appender },
+  draft: Draft,
+  asked: Asked & { readonly role: Role; readonly body: BodyOf<typeof draftRoutes.merge> },
+): Promise<Published> => {
+  try {
+    return await merge(ctx, parts, draft, asked)
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'draft.settled') throw error
+    // A merge whose answer was lost, or whose twin was faster.
+    const version = await mergedBy(ctx, draft, asked.body.version_id)
+    if (version === null) throw error
+    return { version, made: false }
+  }
+}
+
+const merge = async (
+  ctx: Publishing,
   parts: { readonly materialiser: Materialiser; readonly appender: Appender },
   draft: Draft,
   asked: Asked & { readonly role: Role; readonly body: BodyOf<typeof draftRoutes.merge> },
 ): Promise<Published> => {
   const { body } = asked
   const { pipeline_id, workspace_id } = draft
-  // A merge whose answer was lost: publish finds the version by its id.
-  const again = draft.state === 'merged' && (await isVersion(ctx, draft, body.version_id))
-  if (!again) assertMergeable(draft, body.heads)
+  assertMergeable(draft, body.heads)
   const lookAgain = async (on: Kysely<Database>): Promise<void> =>
     assertMergeable(await readDraft(on, workspace_id, draft.draft_id), body.heads)
   const own = await ownChanges(ctx, draft)
@@ -55,7 +70,14 @@ export const mergeDraft = async (
       await appendTo(parts.appender, draft, own, asked.role)
     },
     settle: (tx, version) =>
-      settle(ctx, tx, draft, asked, { state: 'merged', version: version.number }, () => lookAgain(tx)),
+      settle(
+        ctx,
+        tx,
+        draft,
+        asked,
+        { state: 'merged', version: version.number, versionId: body.version_id },
+        () => lookAgain(tx),
+      ),
   }
   return await publish(ctx, parts.materialiser, {
     workspaceId: workspace_id,
@@ -96,17 +118,27 @@ const assertMergeable = (draft: Draft, heads: readonly string[]): void => {
 
 const sorted = (heads: readonly string[]): string => [...heads].sort().join()
 
-const isVersion = async ({ db }: ServerContext, draft: Draft, versionId: string): Promise<boolean> => {
+/** The version that the merge with this `version_id` was answered with; null when the draft was not merged by it. */
+const mergedBy = async (
+  { db }: Publishing,
+  draft: Draft,
+  versionId: string,
+): Promise<VersionSummary | null> => {
   const row = await db
-    .selectFrom('versions')
-    .select('number')
-    .where('id', '=', versionId)
-    .where('pipeline_id', '=', draft.pipeline_id)
+    .selectFrom('drafts as d')
+    .innerJoin('versions as v', join =>
+      join.onRef('v.pipeline_id', '=', 'd.pipeline_id').onRef('v.number', '=', 'd.version'),
+    )
+    .select(SUMMARY.map(column => `v.${column}` as const))
+    .where('d.id', '=', draft.draft_id)
+    .where('d.state', '=', 'merged')
+    // Those merged before the id was kept are known by the version that they made.
+    .where(where => where.or([where('d.version_id', '=', versionId), where('v.id', '=', versionId)]))
     .executeTakeFirst()
-  return row !== undefined && row.number === draft.version
+  return row ? await summary(db, row) : null
 }
 
-const ownChanges = async ({ db }: ServerContext, draft: Draft): Promise<OwnChange[]> => {
+const ownChanges = async ({ db }: Publishing, draft: Draft): Promise<OwnChange[]> => {
   const { rows } = await sql<OwnChange>`
     select seq, encode(hash, 'hex') as hash, author_id, device_id, received_at, bytes from changes
     where workspace_id = ${draft.workspace_id} and document_id = ${draft.draft_id}

@@ -1,9 +1,9 @@
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import type { Draft } from '@pluto-duck/crdt-model/protocol'
 import type { Transaction } from 'kysely'
-import type { ServerContext } from '../app/context.ts'
 import { lockSeq } from '../changes/store.ts'
 import type { Database } from '../database/index.ts'
+import type { Publishing } from '../versions/publish.ts'
 
 /** Who asks for something to be done to a draft. */
 export interface Asked {
@@ -46,20 +46,33 @@ export const assertOpen = ({ state }: Row): void => {
  * into the draft is stored before, and seen by `check`, or refused.
  */
 export const settle = async (
-  ctx: ServerContext,
+  ctx: Publishing,
   tx: Transaction<Database>,
   draft: Draft,
   asked: Asked,
-  end: { readonly state: 'merged'; readonly version: number } | { readonly state: 'closed' },
+  end:
+    | {
+        readonly state: 'merged'
+        readonly version: number
+        /** What the merge was asked with: by it the same request is known again, whatever version it was answered with. */
+        readonly versionId: string
+      }
+    | { readonly state: 'closed' },
   check?: () => Promise<void>,
 ): Promise<void> => {
   await lockSeq(tx, draft.workspace_id)
   assertOpen(await lockDraft(tx, draft))
   await check?.()
-  const version = end.state === 'merged' ? end.version : null
+  const [version, versionId] = end.state === 'merged' ? [end.version, end.versionId] : [null, null]
   await tx
     .updateTable('drafts')
-    .set({ state: end.state, version, settled_by: asked.userId, settled_at: ctx.clock.now() })
+    .set({
+      state: end.state,
+      version,
+      version_id: versionId,
+      settled_by: asked.userId,
+      settled_at: ctx.clock.now(),
+    })
     .where('id', '=', draft.draft_id)
     .execute()
   await told(ctx, tx, draft, asked, end.state, end.state === 'merged' ? 'draft.merge' : 'draft.close', {
@@ -69,7 +82,7 @@ export const settle = async (
 
 /** Tells everybody, and writes the audit's row: last in its transaction. */
 export const told = async (
-  ctx: ServerContext,
+  ctx: Publishing,
   tx: Transaction<Database>,
   draft: Draft,
   asked: Asked,

@@ -11,6 +11,8 @@ interface Drafts {
   settled_by: string | null
   settled_at: Time | null
   version: number | null
+  /** What the merge was asked with. */
+  version_id: string | null
 }
 interface DraftReviews {
   workspace_id: string

@@ -206,6 +206,36 @@ describe('drafts', () => {
     ])
   })
 
+  it('[DRAFT9] a merge that makes no version, its content being the current one’s, is answered again as it was', async () => {
+    const { pipeline, doc, draft, heads } = await world(doc => doc)
+    const version_id = newId()
+    // Those that come at once are the same request too.
+    const answers = await Promise.all(Array.from({ length: 4 }, () => merge(draft, heads, { version_id })))
+    for (const answer of answers) expect(answer).toMatchObject({ status: 200, body: { number: 1 } })
+
+    const next = setSql(Automerge.clone(doc), 'a', 'select 2 as x')
+    await push(ann, pipeline, null, [Automerge.getLastLocalChange(next)!])
+    const published = await test.call('POST', '/v1/pipelines', {
+      as: ann,
+      body: {
+        workspace_id: workspace,
+        pipeline_id: pipeline,
+        version_id: newId(),
+        heads: [...Automerge.getHeads(next), ...heads],
+        parent: 1,
+      },
+    })
+    expect(published).toMatchObject({ status: 201, body: { number: 2 } })
+    const again = await merge(draft, heads, { version_id })
+    expect(again).toMatchObject({ status: 200, body: answers[0]!.body })
+    expect((await merge(draft, heads)).body.code).toBe('draft.settled')
+    const { rows } = await test.sql.query(
+      `select action from audit where workspace_id = $1 and object_id = $2`,
+      [workspace, draft],
+    )
+    expect(rows).toEqual([{ action: 'draft.merge' }])
+  })
+
   it('[DRAFT10] what others have edited in the pipeline and not published is no part of the merge', async () => {
     const { pipeline, doc, draft, heads } = await world()
     const edited = editPipeline(Automerge.clone(doc), 'edit', d => setDescription(d, 'half a sentence'))
