@@ -65,7 +65,7 @@ export class Audit {
 
   /**
    * Appends a row to the workspace's chain, inside the transaction that does what the row tells: both are there or neither.
-   * The chain's head stays locked until the transaction ends, so write it last. Throws `workspace.not_found` when the workspace was
+   * The chain's head stays locked until the transaction ends, so write it last (LOCK1). Throws `workspace.not_found` when the workspace was
    * purged, also while this waited for the head: so nothing that is audited is done in it any more.
    */
   async record(tx: Transaction<Database>, input: AuditInput): Promise<void> {

@@ -4,6 +4,7 @@ import type { Role } from '@pluto-duck/crdt-model/protocol'
 import { type Kysely, sql, type Transaction } from 'kysely'
 import { v7 } from 'uuid'
 import type { ServerContext } from '../app/context.ts'
+import type { EventBus } from '../app/event-bus.ts'
 import type { Database } from '../database/index.ts'
 
 export const INVITATION_DAYS = 7
@@ -67,7 +68,7 @@ export const releaseInvitation = async (db: Kysely<Database>, id: string): Promi
 
 /** Makes the person a member as the invitation says, and ends it. Who is a member already keeps their role. */
 export const useInvitation = async (
-  ctx: Pick<ServerContext, 'audit' | 'bus' | 'clock'>,
+  ctx: Pick<ServerContext, 'audit' | 'clock'> & { readonly bus: Pick<EventBus, 'publish'> },
   tx: Transaction<Database>,
   invitation: OpenInvitation,
   userId: string,

@@ -64,6 +64,16 @@ async function eraseWorkspace(
     )
     const drafts = documents.filter(one => one.is_draft).map(one => one.id)
     await lockDrafts(tx, workspaceId, drafts)
+    // Who changes one of these locks it before the audit's head, and who accepts an invitation refers to the workspace after it.
+    for (const [table, key] of [
+      ['invitations', 'id'],
+      ['members', 'user_id'],
+      ['schedules', 'id'],
+    ] as const)
+      await sql`
+        select 1 from ${sql.table(table)} where workspace_id = ${workspaceId} order by ${sql.ref(key)} for update`.execute(
+        tx,
+      )
     // Nothing new refers to the workspace from here on: no run that is not among these.
     await sql`select id from workspaces where id = ${workspaceId} for update`.execute(tx)
     // Before their logs are deleted: who waits for one of them to add to its log finds it purged.

@@ -2,8 +2,8 @@ import { sql, type Transaction } from 'kysely'
 import type { Database } from '../database/index.ts'
 
 /**
- * The number of the pipeline's current version, which nobody changes until the transaction ends: not even by a first one. Who locks the
- * log's counter as well does it after this.
+ * The number of the pipeline's current version, which nobody changes until the transaction ends: not even by a first one. It is the
+ * first lock of a transaction (LOCK1): the log's counter, drafts and the audit's head come after it.
  */
 export const lockCurrent = async (
   tx: Transaction<Database>,

@@ -22,7 +22,7 @@ export interface Merging {
   readonly records: MarksInput['records']
   /** Puts the changes into the pipeline's log, once everything was found right. Done again it changes nothing. */
   append(): Promise<void>
-  /** What is stored in the transaction of the version. */
+  /** What is stored in the transaction of the version. Locks the log's counter, then the draft. */
   settle(tx: Transaction<Database>, version: VersionSummary): Promise<void>
 }
 
@@ -251,6 +251,9 @@ const commit = async (
     .where('id', '=', body.pipeline_id)
     .execute()
   await ctx.bus.publish(workspaceId, { type: 'version', pipeline_id: body.pipeline_id, number }, tx)
+  const version = await summary(tx, row)
+  // Before the audit's row: it takes the log's and the draft's lock (LOCK1).
+  await input.merging?.settle(tx, version)
   await ctx.audit.record(tx, {
     workspaceId,
     actorUserId: userId,
@@ -266,8 +269,6 @@ const commit = async (
       resolved: ready.marks.map(mark => mark.id),
     },
   })
-  const version = await summary(tx, row)
-  await input.merging?.settle(tx, version)
   return { version, made: true }
 }
 
