@@ -37,6 +37,13 @@ export const lastOccurrence = z.strictObject({
   reason: z.string().nullable(),
   run_id: id.nullable(),
 })
+/** Occurrences that are missed now: nobody has taken one since the newest that somebody took. */
+export const overdue = z.strictObject({
+  /** The time of the first of them. */
+  since: timestamp,
+  /** Why, as far as the server can know. */
+  reason: z.string(),
+})
 export const occurrence = z.strictObject({
   schedule_id: id,
   pipeline_id: id,
@@ -46,6 +53,7 @@ export const occurrence = z.strictObject({
 })
 export type Schedule = z.infer<typeof schedule>
 export type LastOccurrence = z.infer<typeof lastOccurrence>
+export type Overdue = z.infer<typeof overdue>
 export type Occurrence = z.infer<typeof occurrence>
 
 const params = z.strictObject({ schedule_id: id })
@@ -93,11 +101,17 @@ export const scheduleRoutes = {
     workspace: { in: 'params', field: 'workspace_id' },
     params: z.strictObject({ workspace_id: id }),
     /** Asked for by who knows it: clients that do not take no more fields than they know. Older servers pass it over. */
-    query: z.strictObject({ last: z.literal('yes').optional() }),
+    query: z.strictObject({ last: z.literal('yes').optional(), overdue: z.literal('yes').optional() }),
     etag: true,
     reply: z.strictObject({
-      /** `last` is there when it was asked for; null before the first. */
-      schedules: z.array(schedule.extend({ last: lastOccurrence.nullable().optional() })),
+      schedules: z.array(
+        schedule.extend({
+          /** There when it was asked for; null before the first. */
+          last: lastOccurrence.nullable().optional(),
+          /** There when it was asked for; null when nothing is missed now, and for one that is switched off. */
+          overdue: overdue.nullable().optional(),
+        }),
+      ),
     }),
   }),
   due: route({

@@ -579,6 +579,8 @@ export const en = {
       completed: (at: string) => `Last ran ${at}.`,
       skipped: (at: string) => `Skipped ${at}:`,
     },
+    overdue: (since: string, reason: string) =>
+      `Missed since ${since}: ${reason}.${reason.includes('agent') ? ' This program or pluto serve has to run on a machine that may take it.' : ''}`,
     off: 'off',
     enabled: (name: string) => `Schedule of ${name} is on`,
     created: 'The schedule was made',

@@ -1,4 +1,4 @@
-import { lastOccurrence } from '@pluto-duck/crdt-model/protocol'
+import { lastOccurrence, overdue } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
 import { done, none, pipeline } from './inputs.ts'
 import { method } from './method.ts'
@@ -20,6 +20,8 @@ export const machineMethods = {
           next_due_at: timestamp.nullable(),
           /** What became of the newest occurrence; null before the first, and from a server that does not tell. */
           last: lastOccurrence.nullable(),
+          /** Since when it is missed, and why; null when it is not, and from a server that does not tell. */
+          overdue: overdue.nullable(),
         }),
       ),
     }),

@@ -209,11 +209,11 @@ export const createHandlers = (f: Features): Handlers => ({
 
   'schedule.list': async () => {
     const workspace_id = f.workspace.id
-    const asked = { params: { workspace_id }, query: { last: 'yes' } } as const
+    const asked = { params: { workspace_id }, query: { last: 'yes', overdue: 'yes' } } as const
     const { schedules } = await f.server.call(scheduleRoutes.list, asked)
     return {
       schedules: schedules.map(
-        ({ schedule_id, pipeline_id, cron, timezone, enabled, next_due_at, last }) => ({
+        ({ schedule_id, pipeline_id, cron, timezone, enabled, next_due_at, last, overdue }) => ({
           schedule_id,
           pipeline_id,
           cron,
@@ -221,6 +221,7 @@ export const createHandlers = (f: Features): Handlers => ({
           enabled,
           next_due_at,
           last: last ?? null,
+          overdue: overdue ?? null,
         }),
       ),
     }

@@ -59,7 +59,7 @@ const LONG = pipelineDefinition.parse({
   publish: { report: false, snapshots: [] },
 })
 
-it('[SCHED4][SCHED10] `pluto serve` runs what is due; killed in the middle, it tells after its next start and runs nothing twice', async () => {
+it('[SCHED4][SCHED10][SCHED11] `pluto serve` runs what is due; killed in the middle, it tells after its next start and runs nothing twice', async () => {
   vi.stubEnv('PLUTO_TOKEN', agency.ann.token)
   const host = await openHost({
     folder,
@@ -91,8 +91,11 @@ it('[SCHED4][SCHED10] `pluto serve` runs what is due; killed in the middle, it t
     ...['schedule', 'create', 'long', '* * * * *', '--timezone', 'UTC', '--json'],
   )
   expect(await pluto('schedule', 'list', '--json')).toMatchObject([
-    { schedule_id, pipeline_id, enabled: true, last: null },
+    { schedule_id, pipeline_id, enabled: true, last: null, overdue: null },
   ])
+  agency.pass(600)
+  const overdue = { since: expect.any(String), reason: 'no agent took it' }
+  expect(await pluto('schedule', 'list', '--json')).toMatchObject([{ schedule_id, last: null, overdue }])
   await pluto('schedule', 'disable', schedule_id, '--json')
   await pluto('schedule', 'enable', schedule_id, '--json')
   await session.close()

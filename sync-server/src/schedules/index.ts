@@ -7,6 +7,7 @@ import type { Access } from '../auth/index.ts'
 import { type Database, transact } from '../database/index.ts'
 import { idTaken } from '../workspaces/index.ts'
 import { acknowledge, claim, dueFor, lastOccurrences, type ScheduleRow } from './occurrences.ts'
+import { overdueOf } from './overdue.ts'
 import { parseTiming } from './plan.ts'
 
 export { assertHolder } from './occurrences.ts'
@@ -156,9 +157,15 @@ export const schedulesFeature = (ctx: ServerContext, access: Access): Feature =>
           .orderBy('id')
           .execute()
         const now = clock.now()
-        if (query.last === undefined) return { schedules: rows.map(row => asSchedule(row, now)) }
-        const last = await lastOccurrences(db, member.workspaceId)
-        return { schedules: rows.map(row => ({ ...asSchedule(row, now), last: last.get(row.id) ?? null })) }
+        const last = query.last && (await lastOccurrences(db, member.workspaceId))
+        const overdue = query.overdue && (await overdueOf(db, member.workspaceId, rows, now))
+        return {
+          schedules: rows.map(row => ({
+            ...asSchedule(row, now),
+            ...(last ? { last: last.get(row.id) ?? null } : {}),
+            ...(overdue ? { overdue: overdue.get(row.id) ?? null } : {}),
+          })),
+        }
       }),
 
       implement(scheduleRoutes.due, async ({ session, query }) => {

@@ -78,6 +78,20 @@ export const plan = (input: PlanInput): Plan => {
   return { due, skipped, until }
 }
 
+/**
+ * The first occurrence after `after` when it counts as missed, as nobody took it: five minutes after its time, and a minute more for
+ * each further agent that may wait for those before it. Null else.
+ */
+export const firstMissed = (
+  schedule: Timing & { readonly agents: readonly string[] },
+  after: Date,
+  now: Date,
+): Date | null => {
+  const first = parseTiming(schedule).nextRun(after)
+  const grace = SKIP_GRACE_S + Math.max(0, schedule.agents.length - 1) * PREFERENCE_S
+  return first && first.getTime() + grace * 1000 < now.getTime() ? first : null
+}
+
 /** Whether a moment is an occurrence of the pattern. */
 export const isOccurrence = (timing: Timing, at: Date): boolean =>
   parseTiming(timing)

@@ -204,4 +204,79 @@ describe('schedules', () => {
     expect((await listed()).last).toEqual({ due_at: second, state: 'started', reason: null, run_id })
     expect((await test.call('GET', `${path}?last=no`, { as: ann })).status).toBe(400)
   })
+
+  describe('when no agent comes', () => {
+    const path = () => `/v1/workspaces/${workspace}/schedules`
+    const listed = async (schedule: string, query = '?overdue=yes') => {
+      const { body } = await test.call('GET', path() + query, { as: ann })
+      return body.schedules.find((one: { schedule_id: string }) => one.schedule_id === schedule)
+    }
+    const first = '2026-04-01T07:00:00.000Z'
+    const april = (text: string): void => {
+      now = new Date(`2026-04-${text}:00.000Z`)
+    }
+
+    it('[SCH15] who asks is told since when it is missed, though nobody asked what is due', async () => {
+      april('01T06:00')
+      const schedule = await make()
+      expect((await listed(schedule)).overdue).toBeNull()
+      april('01T07:04')
+      expect((await listed(schedule)).overdue).toBeNull()
+      april('01T07:06')
+      const missed = { since: first, reason: 'no agent took it' }
+      expect((await listed(schedule)).overdue).toEqual(missed)
+      april('03T12:00')
+      expect(await listed(schedule, '?last=yes&overdue=yes')).toMatchObject({ last: null, overdue: missed })
+      expect('overdue' in (await listed(schedule, '?last=yes'))).toBe(false)
+      const { rows } = await test.sql.query('select 1 from occurrences where schedule_id = $1', [schedule])
+      expect(rows).toEqual([])
+
+      // An agent comes, takes the last one and runs it for hours.
+      const due_at = '2026-04-03T07:00:00.000Z'
+      expect(await due(schedule)).toEqual([due_at])
+      expect((await listed(schedule)).overdue).toEqual(missed)
+      const { fencing_token } = (await claim(schedule, due_at)).body
+      expect((await listed(schedule)).overdue).toBeNull()
+      await ack(schedule, due_at, { state: 'started', fencing_token })
+      april('04T07:30')
+      await claim(schedule, due_at)
+      expect((await listed(schedule)).overdue).toBeNull()
+      // It is gone, and is missed from the next one on.
+      april('04T07:45')
+      const next = '2026-04-04T07:00:00.000Z'
+      expect((await listed(schedule)).overdue).toEqual({ ...missed, since: next })
+      await ack(schedule, due_at, { state: 'completed', fencing_token })
+      await ack(schedule, next, { state: 'skipped', reason: 'Not allowed on this machine.' })
+      expect((await listed(schedule)).overdue).toBeNull()
+    })
+
+    it('[SCH15] a claim that ran out took nothing; one that is switched off misses nothing', async () => {
+      april('01T06:00')
+      const schedule = await make()
+      april('01T07:01')
+      expect((await claim(schedule, first)).status).toBe(200)
+      april('01T08:00')
+      expect((await listed(schedule)).overdue).toMatchObject({ since: first })
+      const patch = (body: unknown) =>
+        test.call('PATCH', `/v1/schedules/${schedule}`, { as: ann, body })
+      await patch({ enabled: false })
+      expect((await listed(schedule)).overdue).toBeNull()
+      await patch({ enabled: true })
+      expect((await listed(schedule)).overdue).toBeNull()
+    })
+
+    it('[SCH15] it says when only others came than those of its list, and when nothing is published', async () => {
+      april('01T06:00')
+      const chosen = await make({ agents: [agent, other] })
+      const draft = newId()
+      await test.store(workspace, draft, ann, somePipeline())
+      const unpublished = await make({ pipeline_id: draft })
+      april('01T07:05')
+      expect(await due(chosen, newId())).toEqual([])
+      expect((await listed(chosen)).overdue).toBeNull()
+      april('01T07:07')
+      expect((await listed(chosen)).overdue).toEqual({ since: first, reason: 'no agent of its list took it' })
+      expect((await listed(unpublished)).overdue).toEqual({ since: first, reason: 'no version is published' })
+    })
+  })
 })

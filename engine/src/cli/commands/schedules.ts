@@ -14,7 +14,7 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
 
   schedule
     .command('list', { isDefault: true })
-    .description('the schedules of the workspace, and what became of each the last time')
+    .description('the schedules of the workspace, what became of each the last time, and since when one is missed')
     .action(async () => {
       const session = await context.session()
       const { schedules } = await session.value('schedule.list', {})
@@ -35,6 +35,8 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
           'None yet: `pluto schedule create PIPELINE CRON`.',
         ),
       )
+      if (!output.json && schedules.some(one => one.overdue?.reason.includes('agent')))
+        output.err('Missed: `pluto serve` or the app has to run on a machine that may take it.')
     })
 
   schedule
@@ -70,10 +72,12 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
 
 const DID = { started: 'runs', completed: 'ran', skipped: 'skipped' } as const
 
-/** What became of the newest occurrence, and why. */
-const lastOf = ({ last }: OutputOf<'schedule.list'>['schedules'][number]): string =>
-  last === null
+/** Since when it is missed, or what became of the newest occurrence, and why. */
+const lastOf = ({ last, overdue }: OutputOf<'schedule.list'>['schedules'][number]): string => {
+  if (overdue !== null) return `missed since ${when(overdue.since)}: ${overdue.reason}`
+  return last === null
     ? '–'
     : `${when(last.due_at)} ${DID[last.state]}${last.reason === null ? '' : `: ${last.reason}`}`
+}
 
 const systemZone = (): string => Intl.DateTimeFormat().resolvedOptions().timeZone
