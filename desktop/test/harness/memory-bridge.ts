@@ -159,6 +159,19 @@ function workspaceHandlers({ world, definition }: Memory): Handlers {
           : [],
     }),
     'grant.list': () => ({ grants: [] }),
+    'run.unsent': () => ({
+      run_ids: [idOf(60), idOf(61)],
+      held: [
+        {
+          run_id: idOf(60),
+          error: {
+            code: 'storage.expired',
+            message: 'The artifact storage refuses what it is sent, by fresh addresses too.',
+            hint: 'The files are safe on this machine and tried again, at least every hour; `pluto sync` tries at once. The cause is on the server’s side: ask its operator to run `pluto-server doctor`.',
+          },
+        },
+      ],
+    }),
     'ledger.list': () => ({
       entries: [
         {

@@ -10,6 +10,7 @@ import type { ServerCalls } from '../versions/server-calls.ts'
 import type { Ledger } from './ledger.ts'
 import { readChunk } from './log-chunk.ts'
 import { type Delivery, type DeliveryAction, delivery, nextDelivery, type Outgoing } from './next-delivery.ts'
+import { explained, judge, pauseAfter, type Verdict } from './retry.ts'
 import { sendFile } from './transfer.ts'
 
 interface Parts {
@@ -18,6 +19,8 @@ interface Parts {
   readonly server: ServerCalls
   readonly ledger: Ledger
   readonly clock: Clock
+  /** From 0 to 1. Default: Math.random. */
+  readonly random?: () => number
   run(runId: string): Promise<RunRecord | null>
   /** Whether a workspace is on the server that is asked now, of the person who is signed in. Nothing of any other is sent. */
   here(workspaceId: string): Promise<boolean>
@@ -29,10 +32,6 @@ interface Parts {
 
 /** Runs that are sent at the same time. */
 const AT_ONCE = 3
-const FIRST_PAUSE_MS = 500
-const LONGEST_PAUSE_MS = 5 * 60_000
-/** How often a reply that only syncing can mend (an unknown pipeline or version) is waited for. */
-const SYNC_TRIES = 12
 const CHUNK_BYTES = LIMITS.logChunkBytes / 2
 
 /**
@@ -56,10 +55,12 @@ export class Deliveries {
   /** Resolved, and made anew, each time a run has come to rest. */
   #rested = Promise.withResolvers<void>()
   readonly #closed = new AbortController()
+  readonly #random: () => number
   #free = AT_ONCE
 
   constructor(parts: Parts) {
     this.#parts = parts
+    this.#random = parts.random ?? Math.random
     this.#table = new JsonTable(parts.state, 'uploads', delivery)
   }
 
@@ -130,9 +131,16 @@ export class Deliveries {
     for (const runId of this.#open) this.kick(runId)
   }
 
-  /** Runs of which something is still to be sent, or may be. */
-  unsent(): string[] {
-    return [...this.#open]
+  /** Runs of which something is still to be sent, or may be, and why those wait whose last attempt failed. */
+  async unsent(): Promise<OutputOf<'run.unsent'>> {
+    const run_ids = [...this.#open]
+    const sent = await this.#table.getAll(run_ids)
+    const held = run_ids.flatMap(run_id => {
+      const one = sent.get(run_id)
+      // Why one of its files was refused is no reason to wait.
+      return one?.error && !isPartlyRefused(one) ? [{ run_id, error: one.error }] : []
+    })
+    return { run_ids, held }
   }
 
   /** Tries to send what these runs have to send. Resolves when each of them rests, sent or not, and after `ms` at the latest. */
@@ -200,9 +208,10 @@ export class Deliveries {
         const error = toAppError(thrown)
         failures += 1
         const verdict = judge(error, failures)
-        await this.#change(run, now => afterFailure(now, action, error, verdict))
+        const told = explained(error, verdict)
+        await this.#change(run, now => afterFailure(now, action, told, verdict))
         if (verdict === 'refused' && action.do !== 'artifact') return
-        if (verdict === 'later') await this.#pause(runId, failures)
+        if (verdict === 'later') await this.#pause(runId, pauseAfter(error, failures, this.#random()))
       }
     }
   }
@@ -328,11 +337,11 @@ export class Deliveries {
     }
   }
 
-  async #pause(runId: string, failures: number): Promise<void> {
+  async #pause(runId: string, ms: number): Promise<void> {
     const pause = new AbortController()
     this.#pauses.set(runId, pause)
     this.#rest()
-    await this.#parts.clock.sleep(Math.min(FIRST_PAUSE_MS * 2 ** failures, LONGEST_PAUSE_MS), pause.signal)
+    await this.#parts.clock.sleep(ms, pause.signal)
     if (this.#pauses.get(runId) === pause) this.#pauses.delete(runId)
   }
 }
@@ -346,22 +355,6 @@ const restOf = ({ state, artifacts }: Delivery): Delivered['state'] => {
 }
 
 type Change = (sent: Delivery) => Delivery
-type Verdict = 'later' | 'at_once' | 'refused'
-
-/** Answers that become another one once the documents are synced. */
-const AFTER_SYNC = new Set(['pipeline.not_found', 'version.not_found', 'version.unknown_heads'])
-/** Answers that become another one once somebody signs in. */
-const AFTER_SIGN_IN = new Set(['auth.required', 'auth.expired'])
-
-function judge(error: AppError, failures: number): Verdict {
-  if (error.code === 'run.log_offset' && failures <= 3) return 'at_once'
-  // A fresh address helps when this one was too old. Else it is the storage's clock, keys or rights, which its operator mends.
-  if (error.code === 'storage.expired') return failures === 1 ? 'at_once' : 'later'
-  if (AFTER_SYNC.has(error.code)) return failures <= SYNC_TRIES ? 'later' : 'refused'
-  if (AFTER_SIGN_IN.has(error.code) || error.info.retry === 'later') return 'later'
-  return 'refused'
-}
-
 function afterFailure(sent: Delivery, action: DeliveryAction, error: AppError, verdict: Verdict): Delivery {
   // Why a file was refused says more than what passes.
   const keeps = verdict !== 'refused' && isPartlyRefused(sent)

@@ -58,7 +58,11 @@ export const runMethods = {
   'run.unsent': method({
     summary: 'Runs of this machine that the server was not told all of yet',
     input: none,
-    output: z.strictObject({ run_ids: z.array(id) }),
+    output: z.strictObject({
+      run_ids: z.array(id),
+      /** Those whose last attempt failed, with why; they are tried again. */
+      held: z.array(z.strictObject({ run_id: id, error: errorBody })),
+    }),
   }),
   'run.deliver': method({
     summary:

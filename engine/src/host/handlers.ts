@@ -156,7 +156,7 @@ export const createHandlers = (f: Features): Handlers => ({
   'run.list': input => f.runs.list(f.workspace.id, input),
   'run.read': ({ run_id }) => f.runs.read(run_id),
   'run.log': input => f.runs.log(input),
-  'run.unsent': () => ({ run_ids: f.runs.unsent() }),
+  'run.unsent': () => f.runs.unsent(),
   'run.deliver': async ({ run_ids }) => ({ runs: await f.runs.deliver(run_ids) }),
   'run.artifacts': ({ run_id }) => f.runs.artifacts(run_id),
   'run.download': ({ artifact_id }) => f.runs.download(artifact_id),

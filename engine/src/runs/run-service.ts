@@ -165,8 +165,8 @@ export class RunService {
     this.#deliveries.online()
   }
 
-  /** Runs that the server was not told all of. */
-  unsent(): string[] {
+  /** Runs that the server was not told all of, and why some of them wait. */
+  unsent(): Promise<OutputOf<'run.unsent'>> {
     return this.#deliveries.unsent()
   }
 

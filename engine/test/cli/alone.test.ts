@@ -1,4 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runRoutes } from '@pluto-duck/crdt-model/protocol'
@@ -36,15 +38,17 @@ afterAll(async () => {
 })
 
 /** A session as a command opens it; without a token nobody is signed in. */
-const session = async (home: string, token: string | undefined): Promise<Session> => {
+const session = async (home: string, token: string | undefined, at = server): Promise<Session> => {
   const log = pino({ level: 'silent' })
   const given = token === undefined ? {} : { token }
-  return connectLocal(await openHost({ folder: home, server: server.server.url, log, ...given }))
+  return connectLocal(await openHost({ folder: home, server: at.server.url, log, ...given }))
 }
-const pluto = async (home: string, token: string | undefined, ...argv: string[]) => {
+const pluto = (home: string, token: string | undefined, ...argv: string[]) =>
+  plutoAt(server, home, token, ...argv)
+const plutoAt = async (at: TestServer, home: string, token: string | undefined, ...argv: string[]) => {
   let opened: Promise<Session> | undefined
   const open = () => {
-    opened ??= session(home, token)
+    opened ??= session(home, token, at)
     return opened
   }
   try {
@@ -94,6 +98,49 @@ describe('the command line alone', () => {
     const { value } = await ada.client.call(runRoutes.read, { params: { run_id: ran.run_id } })
     expect(value.state).toBe('success')
     expect(await pluto(his, bob.token, 'sync')).toMatchObject({ out: 'In sync.', err: '' })
+  })
+
+  it('[DELIVER8] a storage that refuses everything is named by `pluto sync` and `pluto status`, with who can mend it', async () => {
+    const storage = createServer((request, response) =>
+      request.resume().on('end', () => response.writeHead(request.method === 'PUT' ? 403 : 404).end()),
+    )
+    await new Promise<void>(resolve => storage.listen(0, '127.0.0.1', resolve))
+    const refusing = await TestServer.start({
+      S3_ENDPOINT: `http://127.0.0.1:${(storage.address() as AddressInfo).port}`,
+      S3_BUCKET: 'b',
+      S3_ACCESS_KEY_ID: 'k',
+      S3_SECRET_ACCESS_KEY: 'wrong',
+      S3_FORCE_PATH_STYLE: 'true',
+    })
+    try {
+      const { token, ...eve } = await refusing.person('eve')
+      const workspace = await refusing.workspace({ token, ...eve })
+      const [home, source] = [folder('eve'), folder('source')]
+      for (const [name, text] of Object.entries({
+        ...FILES,
+        'pipeline.yaml': `${FILES['pipeline.yaml']}publish:\n  report: true\n`,
+        'report.md': '# Orders\n',
+      }))
+        writeFileSync(join(source, name), text)
+      for (const argv of [['workspace', 'use', workspace], ['import', source], ['sync']])
+        expect(await plutoAt(refusing, home, token, ...argv)).toMatchObject({ exit: 0 })
+      const ran = JSON.parse(
+        (await plutoAt(refusing, home, token, 'run', 'weekly', '--yes', '--json')).out,
+      )
+      expect(ran.state).toBe('success')
+      const synced = await plutoAt(refusing, home, token, 'sync')
+      const why = 'The artifact storage refuses what it is sent, by fresh addresses too.'
+      expect(synced.out).toContain(`Run ${ran.run_id} waits: ${why}`)
+      const status = await plutoAt(refusing, home, token, 'status')
+      expect(status.out).toContain(`1 run waits: ${why}`)
+      expect(status.out).toContain('`pluto-server doctor`')
+      const { held_runs } = JSON.parse((await plutoAt(refusing, home, token, 'status', '--json')).out)
+      expect(held_runs).toMatchObject([{ run_id: ran.run_id, error: { code: 'storage.expired' } }])
+    } finally {
+      await refusing.stop()
+      storage.close()
+      storage.closeAllConnections()
+    }
   })
 
   it('[CLI3] whoever has no workspace is told to make one or to accept an invitation', async () => {

@@ -10,6 +10,7 @@ import { LIMITS, newId, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { delivery } from '../../src/artifacts/next-delivery.ts'
+import type { Clock } from '../../src/clock.ts'
 import type { RunService } from '../../src/runs/index.ts'
 import { JsonTable } from '../../src/state/index.ts'
 import { Colleagues, HASTY, Line, type Person } from './colleagues.ts'
@@ -54,10 +55,11 @@ async function machineOf(
   line: Line,
   definition: typeof PIPELINE | (Omit<typeof PIPELINE, 'steps'> & { steps: object[] }) = PIPELINE,
   pipelineId = newId(),
+  clock: Clock = HASTY,
 ): Promise<Machine> {
   const machine = await openMachine(definition as never, {
     server: line,
-    clock: HASTY,
+    clock,
     deviceId: person.deviceId,
     who: () => ({ user_id: person.id, name: person.name }),
     remote: () => true,
@@ -297,6 +299,35 @@ it('[DELIVER5] a storage that refuses for a while gets every file in the end', a
   }
 })
 
+it('[DELIVER8] a storage that refuses for ever is asked ever less, and it is told why the run waits; a wish to send asks at once', async () => {
+  const line = new Line(ann)
+  const refusing = await refuseUploads(Number.POSITIVE_INFINITY)
+  const pauses: number[] = []
+  const clock = {
+    now: HASTY.now,
+    sleep: (ms: number, signal?: AbortSignal) => {
+      pauses.push(ms)
+      return HASTY.sleep(ms, signal)
+    },
+  }
+  const machine = await machineOf(ann, refusing.over(line), PIPELINE, newId(), clock)
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  await machine.allowAll()
+  const run = await machine.run()
+  await expect.poll(() => Math.max(...pauses), { timeout: 20_000 }).toBeGreaterThanOrEqual(30 * 60_000)
+  expect(Math.max(...pauses)).toBeLessThanOrEqual(60 * 60_000)
+  const { run_ids, held } = await machine.runs.unsent()
+  expect(run_ids).toEqual([run.run_id])
+  expect(held).toMatchObject([{ run_id: run.run_id, error: { code: 'storage.expired' } }])
+  expect(held[0]?.error.hint).toContain('pluto-server doctor')
+
+  refusing.mend()
+  await machine.runs.deliver([run.run_id])
+  await untilSent(machine.runs, run.run_id)
+  expect(await machine.runs.unsent()).toEqual({ run_ids: [], held: [] })
+  refusing.close()
+})
+
 /** Stands before the storage and refuses the first uploads, as one with a wrong clock does. */
 async function refuseUploads(times: number) {
   const storage = createServer(async (request, response) => {
@@ -327,6 +358,9 @@ async function refuseUploads(times: number) {
         return { upload: { ...upload, url: `http://127.0.0.1:${port}${pathname}${search}` } }
       }) as never
       return line
+    },
+    mend: () => {
+      times = 0
     },
     close: () => {
       storage.close()

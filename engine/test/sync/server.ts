@@ -20,12 +20,13 @@ export class TestServer {
     this.database = database
   }
 
-  static async start(): Promise<TestServer> {
+  static async start(settings: Record<string, string> = {}): Promise<TestServer> {
     const database = await testDatabase()
     const config = readConfig({
       PORT: '0',
       DATABASE_URL: database.url,
       AUTH_SECRET: 'a secret of forty characters, for tests.',
+      ...settings,
     })
     return new TestServer(await startServer(config, { log: pino({ level: 'silent' }) }), database)
   }

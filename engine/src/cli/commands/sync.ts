@@ -14,10 +14,10 @@ export const addSyncCommands = (program: Command, context: Context): void => {
     .action(async () => {
       const session = await context.session()
       const state = await session.value('sync.state', {})
-      const { run_ids } = await session.value('run.unsent', {})
+      const { run_ids, held } = await session.value('run.unsent', {})
       const unsent = run_ids.length === 0 ? [] : [`${runs(run_ids.length, 'has', 'have')} something to send.`]
-      const told = { ...state, unsent_runs: run_ids.length }
-      answer(output, told, all => [showState(all), ...unsent].join('\n'))
+      const told = { ...state, unsent_runs: run_ids.length, held_runs: held }
+      answer(output, told, all => [showState(all), ...unsent, ...showHeld(held)].join('\n'))
     })
 
   program
@@ -77,6 +77,12 @@ export const addSyncCommands = (program: Command, context: Context): void => {
 }
 
 type Delivered = OutputOf<'run.deliver'>['runs']
+
+/** Why runs wait, each reason once. */
+const showHeld = (held: OutputOf<'run.unsent'>['held']): string[] =>
+  [...Map.groupBy(held, ({ error }) => `${error.message} ${error.hint}`)].map(
+    ([why, of]) => `${runs(of.length, 'waits', 'wait')}: ${why}`,
+  )
 
 /** States in which the server answered. */
 const CONNECTED: ReadonlySet<SyncState['state']> = new Set(['in_sync', 'syncing', 'needs_you'])
