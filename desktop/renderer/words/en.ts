@@ -184,7 +184,8 @@ export const en = {
     intro:
       'Signing in connects this machine to your team’s server. Definitions and history are shared; data is not.',
     server: 'Server',
-    serverHint: 'The address your team gave you, for example https://pluto.example.com',
+    serverHint:
+      'The address your team gave you, for example https://pluto.example.com. Without an account you need an invitation, unless the server lets anybody make one: then its page offers it.',
     go: 'Continue in the browser',
     enter: 'Enter this code at',
     waiting: 'Waiting for you to approve it in the browser…',

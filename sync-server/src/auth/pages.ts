@@ -18,15 +18,17 @@ const joinForm = z.object({
   email: text,
   password: text,
 })
+const signUpForm = z.object({ user_code: text, name: text, email: text, password: text })
 const deviceForm = z.object({
   user_code: text,
   action: z.enum(['sign-in', 'approve', 'deny']),
   email: text,
   password: text,
 })
+const closed = new AppError('auth.signup_closed', 'On this server nobody makes an account without an invitation.')
 const signedIn = z.object({ user: z.object({ id: z.string() }) })
 
-/** The few pages that the server itself shows: joining by a link, and allowing a device to sign in. No scripts. */
+/** The few pages that the server itself shows: joining by a link, making an account where anybody may, and allowing a device to sign in. No scripts. */
 export const pagesRouter = (ctx: ServerContext, gateway: AuthGateway, find: FindSession): Router => {
   const router = Router()
   const form = express.urlencoded({ extended: false, limit: '16kb' })
@@ -75,10 +77,34 @@ export const pagesRouter = (ctx: ServerContext, gateway: AuthGateway, find: Find
     }
   })
 
+  const open = ctx.config.signup === 'open'
+
+  router.get('/sign-up', async (request, response) => {
+    const { user_code } = signUpForm.catch(signUpForm.parse({})).parse(request.query)
+    if (open) sendPage(response, 200, signUpPage(user_code))
+    else sendPage(response, closed.info.status, failurePage(closed))
+  })
+
+  router.post('/sign-up', form, async (request, response) => {
+    assertOwnPage(request, ctx.publicUrl)
+    const { user_code, name, email, password } = signUpForm.parse(request.body)
+    if (!open) return sendPage(response, closed.info.status, failurePage(closed))
+    try {
+      copyHeaders(await post(request, '/sign-up/email', { name, email, password }), response)
+      // Who came from a device's code goes on with it, signed in by now.
+      if (user_code !== '') response.redirect(303, `/device?user_code=${encodeURIComponent(user_code)}`)
+      else sendPage(response, 200, joinedPage(ctx.publicUrl))
+    } catch (error) {
+      const problem = asRequestError(error)
+      sendPage(response, problem.info.status, signUpPage(user_code, problem, { name, email }))
+    }
+  })
+
   router.get('/device', async (request, response) => {
     const { user_code } = z.object({ user_code: text }).catch({ user_code: '' }).parse(request.query)
     const session = await find(headersOf(request))
-    sendPage(response, 200, session ? approvePage(user_code, session.user.email) : signInPage(user_code))
+    const { email } = session?.user ?? {}
+    sendPage(response, 200, email === undefined ? signInPage(user_code, open) : approvePage(user_code, email))
   })
 
   router.post('/device', form, async (request, response) => {
@@ -108,7 +134,9 @@ export const pagesRouter = (ctx: ServerContext, gateway: AuthGateway, find: Find
       sendPage(
         response,
         problem.info.status,
-        session ? approvePage(user_code, session.user.email, problem) : signInPage(user_code, problem, email),
+        session
+          ? approvePage(user_code, session.user.email, problem)
+          : signInPage(user_code, open, problem, email),
       )
     }
   })
@@ -190,14 +218,31 @@ const joinedPage = (publicUrl: string): string =>
 const codeField = (code: string): string =>
   `<label>Code shown on your device<input name="user_code" value="${escapeHtml(code)}" required autocomplete="off" autocapitalize="characters" spellcheck="false"></label>`
 
-const signInPage = (code: string, problem?: AppError, email = ''): string =>
+const signUpPage = (
+  code: string,
+  problem?: AppError,
+  given?: { readonly name: string; readonly email: string },
+): string =>
+  page(
+    'Make an account',
+    `${problemLine(problem)}<form method="post" action="/sign-up"><input type="hidden" name="user_code" value="${escapeHtml(code)}">
+     ${field('Your name', 'name', 'text', given?.name ?? '', 'name')}
+     ${field('Email', 'email', 'email', given?.email ?? '', 'username')}
+     ${field('Password (10 characters or more)', 'password', 'password', '', 'new-password')}
+     <button>Make my account</button></form>
+     <p><a href="/device${code === '' ? '' : `?user_code=${encodeURIComponent(code)}`}">I have an account here</a></p>`,
+  )
+
+/** `open`: whoever has no account may make one. */
+const signInPage = (code: string, open: boolean, problem?: AppError, email = ''): string =>
   page(
     'Sign in',
     `${problemLine(problem)}<p>A device wants to sign in as you. First show who you are.</p>
      <form method="post" action="/device"><input type="hidden" name="user_code" value="${escapeHtml(code)}">
      ${field('Email', 'email', 'email', email, 'username')}
      ${field('Password', 'password', 'password', '', 'current-password')}
-     <button name="action" value="sign-in">Sign in</button></form>`,
+     <button name="action" value="sign-in">Sign in</button></form>
+     ${open ? `<p><a href="/sign-up${code === '' ? '' : `?user_code=${encodeURIComponent(code)}`}">I have no account yet</a></p>` : ''}`,
   )
 
 const approvePage = (code: string, email: string, problem?: AppError): string =>

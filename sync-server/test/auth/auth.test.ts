@@ -158,6 +158,61 @@ describe('sessions', () => {
     expect(await poll()).toMatchObject({ status: 400, body: { error: 'invalid_grant' } })
   })
 
+  it('[AUTH15] who has no account makes one on the page that the code leads to, and goes on with the code', async () => {
+    const code = await test.call('POST', '/v1/auth/device/code', { body: { client_id: 'pluto' } })
+    const { user_code } = code.body
+    const page = await test.call('GET', `/device?user_code=${user_code}`)
+    expect(page.body).toContain(`href="/sign-up?user_code=${user_code}"`)
+    const form = await test.call('GET', `/sign-up?user_code=${user_code}`)
+    expect(form.body).toContain('Make my account')
+
+    const post = (body: Record<string, string>, origin = test.server.publicUrl) =>
+      fetch(`${test.server.url}/sign-up`, {
+        method: 'POST',
+        redirect: 'manual',
+        headers: { origin, 'content-type': 'application/x-www-form-urlencoded' },
+        body: new URLSearchParams({ user_code, name: 'Fay', email: 'fay@example.org', ...body }).toString(),
+      })
+    expect((await post({ password }, 'https://elsewhere.example.org')).status).toBe(403)
+    const weak = await post({ password: 'short', name: '<Fay>' })
+    expect(weak.status).toBe(400)
+    const again = await weak.text()
+    expect(again).toContain('must have 10 characters')
+    expect(again).toContain('&lt;Fay&gt;')
+    expect((await post({ password, email: 'ann@example.org' })).status).toBe(400)
+
+    const made = await post({ password })
+    expect(made.status).toBe(303)
+    const location = made.headers.get('location')
+    expect(location).toBe(`/device?user_code=${user_code}`)
+    const cookie = made.headers
+      .getSetCookie()
+      .map(each => each.split(';')[0])
+      .join('; ')
+    const approve = await fetch(test.server.url + location, { headers: { cookie } })
+    expect(await approve.text()).toContain('Allow this device?')
+    expect((await signIn(test, 'fay')).status).toBe(200)
+    // By itself it ends with what to do next.
+    const alone = await post({ user_code: '', password, email: 'gus@example.org' })
+    expect(await alone.text()).toContain('pluto login')
+  })
+
+  it('[AUTH15] where sign-up is not open there is neither the page nor a way to it', async () => {
+    const closed = await TestServer.start()
+    const page = await closed.call('GET', '/sign-up')
+    expect(page.status).toBe(403)
+    expect(page.body).toContain('invitation')
+    expect((await closed.call('GET', '/device')).body).not.toContain('/sign-up')
+    const posted = await fetch(`${closed.server.url}/sign-up`, {
+      method: 'POST',
+      headers: { origin: closed.server.publicUrl, 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ name: 'Fay', email: 'fay@example.org', password }).toString(),
+    })
+    expect(posted.status).toBe(403)
+    expect((await closed.sql.query('select 1 from users')).rows).toEqual([])
+    await closed.stop()
+  })
+
   it('[AUTH8] a device id belongs to who showed it first', async () => {
     const [ann, bob] = [await test.person('ann2'), await test.person('bob2')]
     const device = newId()
