@@ -37,8 +37,12 @@ export function pauseAfter(error: AppError, failures: number, random: number): n
 /** What is told of a failure that is tried again: a storage that refuses fresh addresses as well does not mend by itself. */
 export const explained = (error: AppError, verdict: Verdict): AppError =>
   verdict === 'later' && error.code === 'storage.expired'
-    ? new AppError('storage.expired', 'The artifact storage refuses what it is sent, by fresh addresses too.', {
-        hint: 'The files are safe on this machine and tried again, at least every hour; `pluto sync` tries at once. The cause is on the server’s side: ask its operator to run `pluto-server doctor`.',
-        ...(error.details ? { details: error.details } : {}),
-      })
+    ? new AppError(
+        'storage.expired',
+        'The artifact storage refuses what it is sent, by fresh addresses too.',
+        {
+          hint: 'The files are safe on this machine and tried again, at least every hour; `pluto sync` tries at once. The cause is on the server’s side: ask its operator to run `pluto-server doctor`.',
+          ...(error.details ? { details: error.details } : {}),
+        },
+      )
     : error

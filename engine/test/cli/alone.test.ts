@@ -124,9 +124,7 @@ describe('the command line alone', () => {
         writeFileSync(join(source, name), text)
       for (const argv of [['workspace', 'use', workspace], ['import', source], ['sync']])
         expect(await plutoAt(refusing, home, token, ...argv)).toMatchObject({ exit: 0 })
-      const ran = JSON.parse(
-        (await plutoAt(refusing, home, token, 'run', 'weekly', '--yes', '--json')).out,
-      )
+      const ran = JSON.parse((await plutoAt(refusing, home, token, 'run', 'weekly', '--yes', '--json')).out)
       expect(ran.state).toBe('success')
       const synced = await plutoAt(refusing, home, token, 'sync')
       const why = 'The artifact storage refuses what it is sent, by fresh addresses too.'

@@ -25,7 +25,10 @@ const deviceForm = z.object({
   email: text,
   password: text,
 })
-const closed = new AppError('auth.signup_closed', 'On this server nobody makes an account without an invitation.')
+const closed = new AppError(
+  'auth.signup_closed',
+  'On this server nobody makes an account without an invitation.',
+)
 const signedIn = z.object({ user: z.object({ id: z.string() }) })
 
 /** The few pages that the server itself shows: joining by a link, making an account where anybody may, and allowing a device to sign in. No scripts. */

@@ -257,8 +257,7 @@ describe('schedules', () => {
       expect((await claim(schedule, first)).status).toBe(200)
       april('01T08:00')
       expect((await listed(schedule)).overdue).toMatchObject({ since: first })
-      const patch = (body: unknown) =>
-        test.call('PATCH', `/v1/schedules/${schedule}`, { as: ann, body })
+      const patch = (body: unknown) => test.call('PATCH', `/v1/schedules/${schedule}`, { as: ann, body })
       await patch({ enabled: false })
       expect((await listed(schedule)).overdue).toBeNull()
       await patch({ enabled: true })

@@ -15,7 +15,9 @@ interface LoginOptions {
 export const addLoginCommand = (program: Command, context: Context): void => {
   program
     .command('login')
-    .description('sign in with your browser: shows a code and waits until you approve it. Where the server lets anybody in, the page also makes an account; else you need an invitation')
+    .description(
+      'sign in with your browser: shows a code and waits until you approve it. Where the server lets anybody in, the page also makes an account; else you need an invitation',
+    )
     .option('--server <url>', 'address of the server')
     .option(
       '--print-token',

@@ -14,7 +14,9 @@ export const addScheduleCommands = (program: Command, context: Context): void =>
 
   schedule
     .command('list', { isDefault: true })
-    .description('the schedules of the workspace, what became of each the last time, and since when one is missed')
+    .description(
+      'the schedules of the workspace, what became of each the last time, and since when one is missed',
+    )
     .action(async () => {
       const session = await context.session()
       const { schedules } = await session.value('schedule.list', {})
