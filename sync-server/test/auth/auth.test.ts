@@ -65,6 +65,21 @@ describe('signing up', () => {
     expect(again.body.code).toBe('invitation.expired')
   })
 
+  it('[AUTH15] where sign-up is not open there is neither the page nor a way to it', async () => {
+    const page = await test.call('GET', '/sign-up')
+    expect(page.status).toBe(403)
+    expect(page.body).toContain('invitation')
+    expect((await test.call('GET', '/device')).body).not.toContain('/sign-up')
+    const posted = await fetch(`${test.server.url}/sign-up`, {
+      method: 'POST',
+      headers: { origin: test.server.publicUrl, 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams({ name: 'Fay', email: 'fay@example.org', password }).toString(),
+    })
+    expect(posted.status).toBe(403)
+    const { rows } = await test.sql.query('select 1 from users where email = $1', ['fay@example.org'])
+    expect(rows).toEqual([])
+  })
+
   it('[AUTH3] SIGNUP=open needs no invitation; closed lets nobody in but the first owner', async () => {
     const open = await TestServer.start({ SIGNUP: 'open' })
     expect((await signUp(open, 'dora')).status).toBe(200)
@@ -195,22 +210,6 @@ describe('sessions', () => {
     // By itself it ends with what to do next.
     const alone = await post({ user_code: '', password, email: 'gus@example.org' })
     expect(await alone.text()).toContain('pluto login')
-  })
-
-  it('[AUTH15] where sign-up is not open there is neither the page nor a way to it', async () => {
-    const closed = await TestServer.start()
-    const page = await closed.call('GET', '/sign-up')
-    expect(page.status).toBe(403)
-    expect(page.body).toContain('invitation')
-    expect((await closed.call('GET', '/device')).body).not.toContain('/sign-up')
-    const posted = await fetch(`${closed.server.url}/sign-up`, {
-      method: 'POST',
-      headers: { origin: closed.server.publicUrl, 'content-type': 'application/x-www-form-urlencoded' },
-      body: new URLSearchParams({ name: 'Fay', email: 'fay@example.org', password }).toString(),
-    })
-    expect(posted.status).toBe(403)
-    expect((await closed.sql.query('select 1 from users')).rows).toEqual([])
-    await closed.stop()
   })
 
   it('[AUTH8] a device id belongs to who showed it first', async () => {
