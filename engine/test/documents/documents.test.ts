@@ -206,7 +206,13 @@ describe('documents', () => {
     const change = nextItem(documentId, first!.bytes)
     await documents.applyRemote(workspaceId, [change], seq)
     const record = encodeVoid({ v: 1, hashes: [change.hash], erase: true, reason: 'a secret' })
-    const erasure: LogItem = { ...change, seq: ++seq, record: 'void', hash: 'e'.repeat(64), bytes: record }
+    const erasure: LogItem = {
+      ...change,
+      seq: ++seq,
+      record: 'void',
+      hash: 'e'.repeat(64),
+      bytes: new Uint8Array(record),
+    }
     await documents.applyRemote(workspaceId, [erasure], seq)
     await restart()
     // While the log says so it stays as it is.
