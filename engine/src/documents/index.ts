@@ -1,5 +1,5 @@
 export { Documents } from './documents.ts'
 export type { LocalDraft, LocalDraftEntry } from './drafts.ts'
 export type { DocumentEvent, NewDocument, Refusal } from './events.ts'
-export type { DocumentInfo, OwnRecord } from './rows.ts'
+export { type DocumentInfo, lastForgotten, type OwnRecord } from './rows.ts'
 export type { Newer, Schema } from './schema.ts'

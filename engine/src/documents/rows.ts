@@ -1,4 +1,4 @@
-import { type Subject, type VoidRecord, voidRecord } from '@pluto-duck/crdt-model/protocol'
+import { newId, type Subject, type VoidRecord, voidRecord } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
 import type { State, Statements } from '../state/index.ts'
 import type { StoredChange } from './admit.ts'
@@ -252,4 +252,18 @@ export async function readErasing(state: State): Promise<Map<string, readonly Vo
 export async function forgetContent(tx: Statements, documentId: string): Promise<void> {
   for (const table of ['versions', 'overviews'])
     await tx.run(`delete from ${table} where parent = $1 or key = $1`, documentId)
+  const key = `${FORGOTTEN}${documentId}`
+  await tx.run('delete from meta where key = $1', key)
+  await tx.run('insert into meta values ($1, $2)', key, newId())
+}
+
+const FORGOTTEN = 'forgotten:'
+
+/** Another one whenever content of a document was forgotten: what was asked for before that may be what was erased. */
+export async function lastForgotten(of: Statements, documentId: string): Promise<string | null> {
+  const row = await of.first<{ value: string }>(
+    'select value from meta where key = $1',
+    `${FORGOTTEN}${documentId}`,
+  )
+  return row?.value ?? null
 }

@@ -133,16 +133,17 @@ export class State {
   }
 
   /**
-   * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Writers
-   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or the new one, whole; `open` finishes what it began.
-   * When the copy cannot be made, say for want of room, all goes on with the old file, and the next rewrite or start tries again.
+   * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Whoever deleted
+   * has said `dueRewrite` in the transaction that did. Writers and readers wait meanwhile. Cut at any moment, the folder holds the old file or
+   * the new one, whole; `open` finishes what it began. When the copy cannot be made, say for want of room, all goes on with the old file, and
+   * the next rewrite or start tries again.
    */
   async rewrite(): Promise<void> {
     if (this.#instance.keepsDeleted === false) {
-      await this.write(tx => tx.run('delete from meta where key = $1', REWRITE))
+      // On a full disk the mark stays, as below.
+      await this.write(tx => tx.run('delete from meta where key = $1', REWRITE)).catch(() => undefined)
       return
     }
-    await this.write(dueRewrite)
     // Between two commits nothing is open.
     while (this.#pump) await this.#pump
     this.#pump = this.#rewriteNow().finally(() => {

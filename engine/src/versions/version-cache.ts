@@ -8,6 +8,7 @@ import {
   versionSummary,
 } from '@pluto-duck/crdt-model/protocol'
 import { z } from 'zod'
+import { lastForgotten } from '../documents/index.ts'
 import { JsonTable, type State } from '../state/index.ts'
 import type { ServerCalls } from './server-calls.ts'
 
@@ -22,12 +23,14 @@ const PAGE = 500
  * only incomplete: versions are immutable.
  */
 export class VersionCache {
+  readonly #state: State
   readonly #table: JsonTable<typeof cachedVersion>
   readonly #server: ServerCalls
   readonly #current = new Map<string, VersionSummary>()
   #read: Promise<void> | null = null
 
   constructor(state: State, server: ServerCalls) {
+    this.#state = state
     this.#table = new JsonTable(state, 'versions', cachedVersion)
     this.#server = server
   }
@@ -104,27 +107,35 @@ export class VersionCache {
   async read(pipelineId: string, number: number): Promise<Version> {
     const held = await this.#table.get(keyOf(pipelineId, number))
     if (held?.whole) return held.whole
+    const since = await lastForgotten(this.#state.read, pipelineId)
     const whole = await this.#server.call(versionRoutes.readVersion, {
       params: { pipeline_id: pipelineId, number },
     })
     const { definition, files, ...summary } = whole
-    await this.#put(summary, { ...summary, definition, files })
+    await this.#put(summary, { ...summary, definition, files }, since)
     return whole
   }
 
   /** Keeps a summary that came with an event or a publish. */
   async remember(summary: VersionSummary): Promise<void> {
+    const since = await lastForgotten(this.#state.read, summary.pipeline_id)
     const held = await this.#table.get(keyOf(summary.pipeline_id, summary.number))
-    await this.#put(summary, held?.whole ?? null)
+    await this.#put(summary, held?.whole ?? null, since)
   }
 
-  async #put(summary: VersionSummary, whole: Version | null): Promise<void> {
-    await this.#table.put(
-      keyOf(summary.pipeline_id, summary.number),
-      { parent: summary.pipeline_id, at: summary.published_at },
-      { summary, whole },
-    )
-    this.#keep(summary)
+  /** @param since what `lastForgotten` was before the version was read: one that may have been erased meanwhile is not kept. */
+  async #put(summary: VersionSummary, whole: Version | null, since: string | null): Promise<void> {
+    const kept = await this.#state.write(async tx => {
+      if ((await lastForgotten(tx, summary.pipeline_id)) !== since) return false
+      await this.#table.putIn(
+        tx,
+        keyOf(summary.pipeline_id, summary.number),
+        { parent: summary.pipeline_id, at: summary.published_at },
+        { summary, whole },
+      )
+      return true
+    })
+    if (kept) this.#keep(summary)
   }
 }
 

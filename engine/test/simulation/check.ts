@@ -5,12 +5,17 @@ import {
   contentHash,
   type PipelineDoc,
   pipelineFromDoc,
+  sha256Hex,
 } from '@pluto-duck/crdt-model'
+import { checkContent, checkErased, checkServer, contentOf, draftCodes } from './check-purges.ts'
 import type { SimDevice } from './device.ts'
 import type { World } from './simulate.ts'
 
-interface LogRow {
+export interface LogRow {
   readonly seq: string
+  readonly record: 'change' | 'void'
+  /** It counts: no void record has taken it out. */
+  readonly counts: boolean
   readonly document_id: string
   readonly hash: string
   readonly actor: string
@@ -24,12 +29,15 @@ interface LogRow {
 /** Looks at the rules of SPEC.md; throws with what does not hold. Answers the number of changes in the log. */
 export async function check(world: World): Promise<number> {
   const { cluster, workspaceId, network } = world
-  const { rows: log } = await cluster.sql.query<LogRow>(
-    `select c.seq, c.document_id, encode(c.hash, 'hex') as hash, c.actor, c.device_id, d.kind, d.base, c.bytes
-     from changes c join documents d on d.workspace_id = c.workspace_id and d.id = c.document_id
+  const { rows: records } = await cluster.sql.query<LogRow>(
+    `select c.seq, c.record, c.void_seq is null as counts, c.document_id, encode(c.hash, 'hex') as hash, c.actor, c.device_id,
+       d.kind, d.base, c.bytes
+     from log_records c join documents d on d.workspace_id = c.workspace_id and d.id = c.document_id
      where c.workspace_id = $1 order by c.seq`,
     [workspaceId],
   )
+  const changes = records.filter(row => row.record === 'change')
+  const log = changes.filter(row => row.counts)
   const wrong: string[] = []
   const must = (holds: boolean, what: string): void => {
     if (!holds) wrong.push(what)
@@ -41,19 +49,19 @@ export async function check(world: World): Promise<number> {
     [workspaceId],
   )
   must(
-    Number(counters[0]?.seq ?? 0) === log.length,
-    `the counter is ${counters[0]?.seq}, the log has ${log.length}`,
+    Number(counters[0]?.seq ?? 0) === records.length,
+    `the counter is ${counters[0]?.seq}, the log has ${records.length}`,
   )
-  for (const [i, row] of log.entries())
+  for (const [i, row] of records.entries())
     must(Number(row.seq) === i + 1, `seq ${row.seq} is the ${i + 1}th of the log`)
   // A merged draft's changes are its pipeline's as well, under a number of their own.
   const places: Places = new Map()
-  for (const row of log) {
+  for (const row of changes) {
     const inDocuments = places.get(row.hash) ?? new Map<string, number>()
     places.set(row.hash, inDocuments)
     must(!inDocuments.has(row.document_id), `${row.hash} is in the log of ${row.document_id} twice`)
     inDocuments.set(row.document_id, Number(row.seq))
-    const others = log.filter(one => one.hash === row.hash && one.document_id !== row.document_id)
+    const others = changes.filter(one => one.hash === row.hash && one.document_id !== row.document_id)
     must(
       row.kind === 'comments' ||
         others.every(one => one.base === row.document_id || row.base === one.document_id),
@@ -67,11 +75,11 @@ export async function check(world: World): Promise<number> {
     )
   wrong.push(...(await checkMerged(world, log, places)))
   const actors = new Map<string, string>()
-  for (const { actor, device_id } of log) {
+  for (const { actor, device_id } of changes) {
     const known = actors.get(actor)
     // The first change of comments is everybody's.
     must(
-      known === undefined || known === device_id || isGenesis(log, actor),
+      known === undefined || known === device_id || isGenesis(changes, actor),
       `the actor ${actor} wrote from two devices`,
     )
     actors.set(actor, device_id)
@@ -88,7 +96,13 @@ export async function check(world: World): Promise<number> {
     for (const device of world.devices)
       wrong.push(...(await checkDevice(world, device, world.isAllowed(device), documents, places)))
     wrong.push(...(await checkVersions(world, documents)))
-    if (wrong.length === 0) wrong.push(...(await checkNewDevice(world, documents)))
+    if (world.operator) {
+      wrong.push(...checkContent(world, changes, documents))
+      wrong.push(...(await checkServer(world, changes, documents)))
+      for (const device of world.devices.filter(one => world.isAllowed(one)))
+        wrong.push(...(await checkErased(world, device, changes)))
+    }
+    if (wrong.length === 0) wrong.push(...(await checkNewDevice(world, documents, changes)))
   } finally {
     for (const doc of documents.values()) A.free(doc)
   }
@@ -102,8 +116,8 @@ const isGenesis = (log: readonly LogRow[], actor: string): boolean =>
 const headsOf = (doc: A.Doc<unknown> | undefined): string[] => (doc ? A.getHeads(doc) : [])
 const same = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.toSorted().join() === b.toSorted().join()
-const contentOf = (doc: A.Doc<unknown>): string => JSON.stringify(A.toJS(doc))
 
+/** Where each change of the log stands, those too that were taken out: by hash and document. */
 type Places = Map<string, Map<string, number>>
 
 function rebuild(log: readonly LogRow[]): Map<string, A.Doc<unknown>> {
@@ -188,17 +202,22 @@ async function checkDevice(
     wrong.push(`${device.name} left, and still has ${list.map(info => info.documentId).join(', ')}`)
 
   const drafts: A.Doc<unknown>[] = []
+  const codes = draftCodes(world)
   const kept = await documents.drafts(device.workspaceId)
   for (const { draftId, documentId, code } of kept) {
     // A draft that was merged or closed takes no more changes; one that builds on a refused edit of its pipeline is refused with it.
     const settled = code === 'invalid' && forks.has(documentId)
     const follows = code === 'missing_deps' && kept.some(one => one.code === 'permission')
-    if (code !== 'permission' && !settled && !follows)
+    if (!codes.has(code) && !settled && !follows)
       wrong.push(`${device.name} has a draft of code ${code} of ${documentId}`)
     drafts.push(A.load((await documents.draft(draftId)).bytes))
   }
-  for (const { documentId, hash } of device.acknowledged) {
+  const texts = world.operator ? drafts.map(contentOf) : []
+  for (const { documentId, hash, mark, base } of device.acknowledged) {
     if (places.has(hash) || device.settledByPerson.has(hash)) continue
+    // SIM15: over an erased history it is an edit of the new one, under another hash.
+    if (mark !== '' && (texts.some(text => text.includes(mark)) || world.letters?.isLoose(mark))) continue
+    if (mark === '' && [documentId, base].some(id => id !== null && world.operator?.touched.has(id))) continue
     if (drafts.some(draft => A.hasHeads(draft, [hash]))) continue
     const here =
       documents.has(documentId) &&
@@ -223,9 +242,15 @@ async function checkVersions(world: World, log: ReadonlyMap<string, A.Doc<unknow
     heads: string[]
     /** Canonical JSON. */
     definition: string
+    /** Only its hash is left. */
+    purged: boolean
+    /** Something of it was taken out of the log: it keeps its content. */
+    voided: boolean
   }>(
-    `select id, pipeline_id, number, content_hash, heads, definition from versions where workspace_id = $1
-     order by pipeline_id, number`,
+    `select id, pipeline_id, number, content_hash, heads, definition, purged, exists (
+       select 1 from log_records l where l.workspace_id = v.workspace_id and l.document_id = v.pipeline_id
+         and l.void_seq is not null and encode(l.hash, 'hex') = any (v.heads)
+     ) as voided from versions v where workspace_id = $1 order by pipeline_id, number`,
     [world.workspaceId],
   )
   const counts = new Map<string, number>()
@@ -234,6 +259,11 @@ async function checkVersions(world: World, log: ReadonlyMap<string, A.Doc<unknow
     counts.set(row.pipeline_id, number)
     const name = `version ${row.number} of ${row.pipeline_id}`
     if (row.number !== number) wrong.push(`${name} is the ${number}th`)
+    if (row.purged && world.operator?.touched.has(row.pipeline_id)) continue
+    if (row.voided && world.operator?.touched.has(row.pipeline_id)) {
+      if (sha256Hex(row.definition) !== row.content_hash) wrong.push(`${name} is not what its hash says`)
+      continue
+    }
     const doc = log.get(row.pipeline_id)
     if (!doc || !A.hasHeads(doc, row.heads)) {
       wrong.push(`the log does not have the heads of ${name}`)
@@ -251,13 +281,20 @@ async function checkVersions(world: World, log: ReadonlyMap<string, A.Doc<unknow
 }
 
 /** SIM7: a new device gets the same by snapshot. */
-async function checkNewDevice(world: World, log: ReadonlyMap<string, A.Doc<unknown>>): Promise<string[]> {
+async function checkNewDevice(
+  world: World,
+  log: ReadonlyMap<string, A.Doc<unknown>>,
+  changes: readonly LogRow[],
+): Promise<string[]> {
   const device = world.device('new', world.owner)
   try {
     await device.open()
     const status = await device.running.sync.now()
     if (status.state !== 'in_sync') return [`a new device is not in sync: ${JSON.stringify(status)}`]
-    return await checkDevice(world, device, true, log, new Map())
+    return [
+      ...(await checkDevice(world, device, true, log, new Map())),
+      ...(world.operator ? await checkErased(world, device, changes) : []),
+    ]
   } finally {
     await device.remove(true)
   }

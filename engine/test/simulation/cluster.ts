@@ -1,4 +1,5 @@
 import { startTrials } from '@pluto-duck/sync-server'
+import { type Purging, purging } from '@pluto-duck/sync-server/purging'
 import pg from 'pg'
 import type { Person } from './device.ts'
 import { closeRested } from './folders.ts'
@@ -17,6 +18,7 @@ export class Cluster {
   readonly #buried: Promise<void>[] = []
   readonly #people: Person[] = []
   #count = 0
+  #purging: Promise<Purging> | null = null
   #changing: Promise<void> = Promise.resolve()
 
   private constructor(databaseUrl: string) {
@@ -64,12 +66,19 @@ export class Cluster {
     return this.#people.slice(0, count)
   }
 
+  /** What `pluto-server` does beside the servers. */
+  purging(): Promise<Purging> {
+    this.#purging ??= purging(this.databaseUrl, { tells: true })
+    return this.#purging
+  }
+
   async stop(): Promise<void> {
     for (const replica of [...this.#replicas, ...this.#spare]) this.#buried.push(replica.close())
     this.#replicas = []
     this.#spare = []
     await Promise.all(this.#buried)
     await closeRested()
+    await (await this.#purging)?.close()
     await this.#trials.close()
     await this.sql.end()
   }

@@ -119,6 +119,13 @@ const later = (ms: number, then: () => void): void => {
   setTimeout(then, ms)
 }
 
+function textOf(bytes: Uint8Array): string {
+  const doc = A.load(bytes)
+  const text = JSON.stringify(doc)
+  A.free(doc)
+  return text
+}
+
 const hashesOf = (doc: A.Doc<unknown>): string[] => A.getChangesMetaSince(doc, []).map(meta => meta.hash)
 
 async function create(device: SimDevice, rng: Rng): Promise<void> {
@@ -147,11 +154,12 @@ async function type(device: SimDevice, documentId: string, rng: Rng): Promise<vo
   const count = rng.between(1, 6)
   const written: Promise<void>[] = []
   for (let i = 0; i < count && !view.broken; i++) {
-    const act = someEdit(rng)
+    const mark = device.letters?.fresh() ?? ''
+    const act = marking(mark, someEdit(rng))
     const one = device
       .attempt('typing', () => view.edit(doc => editPipeline(doc as A.Doc<PipelineDoc>, 'type', act)))
       .then(hash => {
-        if (hash) device.acknowledge(documentId, [hash])
+        if (hash) device.acknowledge(documentId, [hash], { mark })
       })
     written.push(one)
     if (rng.chance(0.5)) await one
@@ -162,7 +170,8 @@ async function type(device: SimDevice, documentId: string, rng: Rng): Promise<vo
 
 /** An edit by the host itself. */
 async function edit(device: SimDevice, documentId: string, rng: Rng): Promise<void> {
-  const act = someEdit(rng)
+  const mark = device.letters?.fresh() ?? ''
+  const act = marking(mark, someEdit(rng))
   let hashes: string[] = []
   const done = await device.attempt('an edit', ({ documents }) =>
     documents.edit<PipelineDoc>(documentId, doc => {
@@ -171,8 +180,15 @@ async function edit(device: SimDevice, documentId: string, rng: Rng): Promise<vo
       return next
     }),
   )
-  if (done) device.acknowledge(documentId, hashes)
+  if (done) device.acknowledge(documentId, hashes, { mark })
 }
+
+const marking =
+  (mark: string, act: (d: PipelineDoc) => void) =>
+  (d: PipelineDoc): void => {
+    act(d)
+    if (mark) spliceReport(d, 0, 0, mark)
+  }
 
 function someEdit(rng: Rng): (d: PipelineDoc) => void {
   const what = rng.between(0, 11)
@@ -237,7 +253,8 @@ async function comment(
     if (!made) return
     device.acknowledge(documentId, hashes)
   }
-  const body = `${device.person.name} says ${rng.between(0, 999)}`
+  const mark = device.letters?.fresh() ?? ''
+  const body = `${device.person.name} says ${rng.between(0, 999)}${mark}`
   const pick = rng.between(0, 50)
   let hashes: string[] = []
   const done = await device.attempt('a comment', running =>
@@ -259,13 +276,15 @@ async function comment(
           String(message.body).startsWith(device.person.name)
         const some = messages.filter(message => own(message) === (deed === 'recomment'))
         const chosen = some[pick % Math.max(1, some.length)]
-        if (chosen) editMessage(d, thread, chosen[0], body)
+        if (!chosen) return
+        device.letters?.loosen(device.letters.in(String(chosen[1].body)))
+        editMessage(d, thread, chosen[0], body)
       })
       hashes = A.getChangesMetaSince(next, A.getHeads(doc)).map(meta => meta.hash)
       return next
     }),
   )
-  if (done) device.acknowledge(documentId, hashes)
+  if (done) device.acknowledge(documentId, hashes, { mark })
 }
 
 async function publish(device: SimDevice, pipelineId: string, rng: Rng): Promise<void> {
@@ -296,6 +315,8 @@ async function restore(device: SimDevice, pipelineId: string, rng: Rng): Promise
   const outcome = await device.attempt('restoring', ({ versions }) =>
     versions.restore(pipelineId, number, '', Number.MAX_SAFE_INTEGER),
   )
+  // It may have taken out whatever was written up to now, and written it again.
+  device.letters?.loosenAll()
   if (outcome) device.say(`restoring ${short(pipelineId)} to ${number}: ${outcome.state}`)
 }
 
@@ -304,9 +325,14 @@ async function applyDraft(device: SimDevice, rng: Rng): Promise<void> {
     const drafts = (await documents.drafts(device.workspaceId)).filter(draft => draft.kind === 'pipeline')
     if (drafts.length === 0) return
     const { draftId } = rng.pick(drafts)
-    const { bytes } = await documents.draft(draftId)
+    const { bytes, baseBytes, documentId } = await documents.draft(draftId)
     const doc = A.load(bytes)
     for (const hash of hashesOf(doc)) device.settledByPerson.add(hash)
+    const { letters } = device
+    if (letters) {
+      const before = baseBytes && documents.has(documentId) ? letters.in(textOf(baseBytes)) : []
+      letters.loosen(letters.in(JSON.stringify(doc)).filter(mark => !before.includes(mark)))
+    }
     A.free(doc)
     await documents.applyDraft(draftId)
     device.say('applied a draft again')
@@ -319,7 +345,7 @@ async function fork(device: SimDevice, pipelineId: string, rng: Rng): Promise<vo
   device.say(`forks ${short(pipelineId)} as ${short(draftId)}`)
   const entry = await device.attempt('forking', ({ drafts }) => drafts.create(draftId, pipelineId, 'd', from))
   if (!entry) return
-  device.acknowledge(draftId, entry.heads)
+  device.acknowledge(draftId, entry.heads, { base: pipelineId })
   if (rng.chance(0.6)) await edit(device, draftId, rng)
   if (rng.chance(0.3)) await settleFork(device, draftId, rng)
 }

@@ -12,6 +12,7 @@ import { Versions } from '../../src/versions/versions.ts'
 import { DeviceClock } from './clock.ts'
 import { type DiskWeather, harmDisk } from './disk.ts'
 import { freshState, giveBack, leftBehind, openState, removeFolder, type Store } from './folders.ts'
+import type { Letters } from './letters.ts'
 import type { Network } from './network.ts'
 import type { Rng } from './random.ts'
 import type { Trace } from './trace.ts'
@@ -32,6 +33,8 @@ export interface DeviceParts {
   readonly trace: Trace
   readonly rng: Rng
   readonly store: Store
+  /** What its person writes is marked with them; none where nothing is purged. */
+  readonly letters?: Letters | null
 }
 
 /** What runs while a host process does: gone with it. */
@@ -52,6 +55,10 @@ interface Running {
 export interface Acknowledged {
   readonly documentId: string
   readonly hash: string
+  /** The letter that it wrote; empty for none. */
+  readonly mark: string
+  /** Of what begins a draft: its pipeline. */
+  readonly base: string | null
 }
 
 /** One installation: the engine's own documents, outbox, drafts, sync and publisher on a real state, and a person who may do anything. */
@@ -142,6 +149,7 @@ export class SimDevice {
       },
     })
     const documents = await Documents.open(state, this.clock)
+    documents.setAuthor(() => this.person.userId)
     const client = new WireClient({
       server: 'http://simulated.invalid',
       deviceId: this.deviceId,
@@ -317,8 +325,19 @@ export class SimDevice {
     }
   }
 
-  acknowledge(documentId: string, hashes: readonly string[]): void {
-    for (const hash of hashes) this.acknowledged.push({ documentId, hash })
+  get letters(): Letters | null {
+    return this.#parts.letters ?? null
+  }
+
+  acknowledge(
+    documentId: string,
+    hashes: readonly string[],
+    { mark = '', base = null }: { mark?: string; base?: string | null } = {},
+  ): void {
+    for (const hash of hashes) {
+      this.acknowledged.push({ documentId, hash, mark, base })
+      if (mark) this.letters?.wrote(hash, mark)
+    }
   }
 
   async view(documentId: string): Promise<View> {

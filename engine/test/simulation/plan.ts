@@ -1,7 +1,7 @@
 import type { DiskWeather } from './disk.ts'
 import type { Store } from './folders.ts'
 import type { Weather } from './network.ts'
-import type { Rng } from './random.ts'
+import { Rng } from './random.ts'
 
 /** What persons do. */
 export type Deed =
@@ -37,12 +37,29 @@ export type Event =
   | 'lose_notifications'
   | 'rest'
 
+/** What is taken out of the log in a simulation. */
+export interface PurgePlan {
+  /** How often at most while people work. */
+  readonly during: number
+  /** Once more when they have ended: devices that are away hear of it when everything works again. */
+  readonly late: boolean
+  /** How often a purge names a change whose effect goes as well, and how often a change is taken out instead of a purge: 0 to 1. */
+  readonly named: number
+  readonly voids: number
+  /** The tables are written anew after it, as the program does: half a second for all simulations on that database. */
+  readonly rewrites: boolean
+  /** The whole log is verified at the end. */
+  readonly verifies: boolean
+}
+
 /** One simulation, as its seed makes it. */
 export interface Plan {
   readonly devices: number
   readonly people: number
   readonly replicas: number
   readonly store: Store
+  /** Absent: nothing is taken out of the log. */
+  readonly purges?: PurgePlan
   /** Deeds of each device. */
   readonly steps: number
   readonly weather: Weather
@@ -97,8 +114,31 @@ const DEVICES = { 2: 24, 3: 6, 4: 2, 5: 1, 6: 1, 7: 0.5, 8: 0.5 }
 const withSettling = (deeds: Plan['deeds']): Plan['deeds'] =>
   deeds.fork ? { ...deeds, settle: DEEDS.settle } : deeds
 
+/** The share of simulations that purge. */
+const PURGING = 0.25
+
+export const planOf = (seed: number): Plan => {
+  const rng = new Rng(seed)
+  const plan = makePlan(rng.fork('plan'))
+  // A stream of its own: the others are what they were before there were purges.
+  const own = rng.fork('purges')
+  return own.chance(PURGING) ? { ...plan, purges: purgePlan(own) } : plan
+}
+
+const purgePlan = (rng: Rng): PurgePlan => {
+  const late = rng.chance(0.6)
+  return {
+    late,
+    during: rng.between(late ? 0 : 1, 2),
+    named: rng.pick([0, 0.5, 1]),
+    voids: 0,
+    rewrites: rng.chance(0.04),
+    verifies: rng.chance(0.1),
+  }
+}
+
 /** Each simulation has only some kinds of deeds and faults: what hides in the noise of all together shows there. */
-export function makePlan(rng: Rng): Plan {
+function makePlan(rng: Rng): Plan {
   const some = <K extends string>(
     all: Record<K, number>,
     always: readonly K[],

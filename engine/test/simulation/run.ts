@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { createDatabase, startPostgres } from '@pluto-duck/test-fixtures/services'
 import { addToLedger, codeVersion, readLedger } from './ledger.ts'
+import { planOf } from './plan.ts'
 import type { Result } from './simulate.ts'
 
 const HELP = `Simulations of devices and servers under faults (engine/test/simulation/SPEC.md).
@@ -16,6 +17,7 @@ const HELP = `Simulations of devices and servers under faults (engine/test/simul
   --from SEED     the first seed
   --minutes N     how long (default 20)
   --count N       at most so many seeds
+  --purges        only seeds that purge: one of four
   --workers N     processes (default: one for each core)
   --json          one line of JSON for each seed that failed, and one at the end`
 
@@ -25,6 +27,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '20' },
     count: { type: 'string' },
     workers: { type: 'string' },
+    purges: { type: 'boolean', default: false },
     seed: { type: 'string' },
     times: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
@@ -55,6 +58,7 @@ const workers = one === null ? wholeNumber('workers', values.workers ?? String(a
 const postgres = await startPostgres({ durable: false })
 const started = performance.now()
 let given = 0
+let passedOver = 0
 let passed = 0
 let changes = 0
 const failed: number[] = []
@@ -64,7 +68,7 @@ await postgres.stop()
 
 const minutes = (performance.now() - started) / 60_000
 if (one === null) {
-  const all = addToLedger(version, { passed, failed, next: from + given, minutes })
+  const all = addToLedger(version, { passed, failed, next: from + given + passedOver, minutes })
   if (values.json)
     console.log(JSON.stringify({ version, from, seeds: given, passed, failed, minutes, changes, all }))
   else {
@@ -102,7 +106,8 @@ async function work(): Promise<void> {
         if (seeds.size === 0) child.send({ end: true })
         return
       }
-      const seed = one ?? from + given
+      while (one === null && values.purges && !planOf(from + given + passedOver).purges) passedOver++
+      const seed = one ?? from + given + passedOver
       seeds.add(seed)
       given++
       child.send({ seed })

@@ -4,8 +4,10 @@ import { check } from './check.ts'
 import type { Cluster } from './cluster.ts'
 import { carryOut } from './deeds.ts'
 import { type Person, SimDevice } from './device.ts'
+import { Letters } from './letters.ts'
 import { CALM, Network, pause } from './network.ts'
-import { makePlan, type Plan } from './plan.ts'
+import { Operator } from './operator.ts'
+import { type Plan, planOf } from './plan.ts'
 import { Rng } from './random.ts'
 import type { Replica } from './replica.ts'
 import { Trace } from './trace.ts'
@@ -79,6 +81,9 @@ export class World {
   /** Who is no member any more. */
   readonly removed = new Set<string>()
   readonly rng: Rng
+  /** Null where nothing is taken out of the log. */
+  readonly operator: Operator | null
+  readonly letters: Letters | null
   #people: Person[] = []
   #owner: WireClient | null = null
   #over = false
@@ -87,7 +92,9 @@ export class World {
   constructor(cluster: Cluster, seed: number, plan?: Plan) {
     this.cluster = cluster
     this.rng = new Rng(seed)
-    this.plan = plan ?? makePlan(this.rng.fork('plan'))
+    this.plan = plan ?? planOf(seed)
+    this.operator = this.plan.purges ? new Operator(this, this.plan.purges) : null
+    this.letters = this.operator ? new Letters() : null
     this.network = new Network(this.trace, () => cluster.replicas)
     this.trace.say('plan', JSON.stringify(this.plan))
   }
@@ -124,7 +131,7 @@ export class World {
   }
 
   device(name: string, person: Person): SimDevice {
-    const { workspaceId, network, trace, plan } = this
+    const { workspaceId, network, trace, plan, letters } = this
     return new SimDevice({
       name,
       person,
@@ -133,6 +140,7 @@ export class World {
       trace,
       rng: this.rng.fork(name),
       store: plan.store,
+      letters,
     })
   }
 
@@ -157,9 +165,10 @@ export class World {
     this.network.weather = this.plan.weather
     const work = Promise.all(this.devices.map((device, i) => this.#work(device, this.rng.fork(`deeds ${i}`))))
     const fate = this.#befall(this.rng.fork('events'))
+    const operated = this.operator?.work(() => this.#over, this.rng.fork('operator'))
     await work
     this.#over = true
-    await fate
+    await Promise.all([fate, operated])
   }
 
   /** Everything works again; every device goes on until all agree. */
@@ -174,6 +183,7 @@ export class World {
     await this.network.quiet()
     // What ends by itself has ended.
     await pause(50)
+    await this.operator?.late(this.rng.fork('operator, late'))
     for (const device of this.devices) {
       device.offline = false
       device.disk = null

@@ -20,6 +20,7 @@ import pg from 'pg'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Drafts } from '../../src/drafts/drafts.ts'
+import { dueRewrite } from '../../src/state/index.ts'
 import { readLog } from '../../src/sync/exchange.ts'
 import type { ServerCalls } from '../../src/versions/server-calls.ts'
 import { VersionCache } from '../../src/versions/version-cache.ts'
@@ -283,6 +284,24 @@ describe('what was erased on the server, on a device', () => {
     await follow(a)
   })
 
+  it('[SYNC14] a disk that takes nothing more right after the void record was taken holds nothing up', async () => {
+    const { a, pipeline, guilty } = await pasted()
+    a.sync.pause(true)
+    await server.purge(pipeline, [guilty])
+    const write = a.state.write.bind(a.state)
+    a.state.write = work =>
+      (work as unknown) === dueRewrite ? Promise.reject(new Error('No space left on device')) : write(work)
+    a.sync.pause(false)
+    await synced(a)
+    a.state.write = write
+    expect(
+      await a.state.read.all('select hash from records group by document_id, hash having count(*) > 1'),
+    ).toEqual([])
+    await reopen(a)
+    await follow(a)
+    expect(await sqlOf(a, pipeline)).toBe('select 1')
+  })
+
   for (const way of ['healed', 'added again'] as const)
     it(`[SYNC14] a device that did not read the void record keeps nothing either: ${way}`, async () => {
       const { a, pipeline, guilty } = await pasted()
@@ -310,6 +329,39 @@ describe('what was erased on the server, on a device', () => {
       await synced(a)
       expect(await sqlOf(a, pipeline)).toMatch(/^-- (unsent|refused)\n-- (unsent|refused)\nselect 1$/)
     })
+
+  it('[SYNC14] a version that was asked for before its content was erased is not kept when it comes after', async () => {
+    const { a, pipeline, guilty } = await pasted()
+    await a.client.call(versionRoutes.publish, {
+      body: {
+        workspace_id: a.workspaceId,
+        pipeline_id: pipeline,
+        version_id: newId(),
+        heads: await a.heads(pipeline),
+        parent: null,
+        message: 'm',
+        resolved: [],
+      },
+    })
+    let erase = async (): Promise<void> => {
+      erase = async () => undefined
+      a.sync.pause(true)
+      await server.purge(pipeline, [guilty])
+      await follow(a)
+    }
+    const cache = new VersionCache(a.state, {
+      call: async (route, request) => {
+        const { value } = await a.client.call(route, request as never)
+        await erase()
+        return value
+      },
+    })
+    expect((await cache.read(pipeline, 1)).definition.steps[0]?.sql).toContain(SECRET)
+    await expect(cache.read(pipeline, 1)).rejects.toMatchObject({ code: 'version.purged' })
+    await a.state.write(async () => undefined)
+    expect(filesWithSecret(a)).toEqual([])
+    expect((await cache.list(pipeline)).map(one => one.number)).toEqual([2, 1])
+  })
 
   it('[SYNC15] a server that was put back and then purged: nothing of the old history comes back', async () => {
     const { a, pipeline, guilty } = await pasted()

@@ -1,6 +1,6 @@
 export { type BackupManifest, backup } from './backup.ts'
 export type { Finding } from './finding.ts'
-export { type PurgeParts, planPurge, purgeDocument, rewriteTables } from './purge.ts'
+export { type PurgeParts, type PurgePlan, planPurge, purgeDocument, rewriteTables } from './purge.ts'
 export { planWorkspacePurge, purgeWorkspace } from './purge-workspace.ts'
 export { restore } from './restore.ts'
 export { type VerifyOptions, type VerifyReport, verify } from './verify.ts'

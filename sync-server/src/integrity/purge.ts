@@ -27,6 +27,8 @@ export interface PurgeParts {
   readonly audit: Audit
   readonly bus: Pick<EventBus, 'publish'>
   readonly clock: Clock
+  /** Rebuilds the document; the caller's to close, and for one purge at a time. Default: one that ends with the purge. */
+  readonly replayer?: Replayer
 }
 
 export interface PurgePlan {
@@ -89,7 +91,7 @@ export async function purgeDocument(
   reason: string,
 ): Promise<PurgePlan> {
   const { db, audit, bus, clock } = parts
-  const prepared = await prepare(db, documentId, changes)
+  const prepared = await prepare(db, documentId, changes, parts.replayer)
   const { plan, seen, drafts } = prepared
   const workspaceId = plan.workspace_id
   await transact(db, async tx => {
@@ -154,6 +156,7 @@ async function prepare(
   db: Kysely<Database>,
   documentId: string,
   guilty: readonly string[],
+  replayer?: Replayer,
 ): Promise<Prepared> {
   const { rows } = await sql<{
     workspace_id: string
@@ -226,7 +229,7 @@ async function prepare(
     }
   }
 
-  const clean = await cleaner(db, workspaceId, documentId, log, guilty)
+  const clean = await withReplayer(replayer, one => cleaner(one, db, workspaceId, documentId, log, guilty))
   const content = clean.content
   const current = versions.rows.at(-1)
   // Without a change to blame only what is the content now is known to be without the secret.
@@ -297,15 +300,27 @@ export async function readChanges(db: Executor, workspaceId: string, documentId:
   return log
 }
 
+async function withReplayer<T>(
+  given: Replayer | undefined,
+  work: (replayer: Replayer) => Promise<T>,
+): Promise<T> {
+  const replayer = given ?? new Replayer()
+  try {
+    return await work(replayer)
+  } finally {
+    if (!given) await replayer.close()
+  }
+}
+
 /** The content now, and what any content of the pipeline is without the effect of the guilty changes. */
 async function cleaner(
+  replayer: Replayer,
   db: Executor,
   workspaceId: string,
   documentId: string,
   log: readonly Logged[],
   guilty: readonly string[],
 ): Promise<{ content: PipelineDefinition; of: (definition: PipelineDefinition) => PipelineDefinition }> {
-  const replayer = new Replayer()
   const failed = (reason: string): AppError =>
     new AppError('document.corrupt', `The document cannot be read: ${reason}.`, {
       hint: 'Run `pluto-server verify` first.',
@@ -321,35 +336,31 @@ async function cleaner(
     if (read.value.status !== 'ok') throw failed('it is no pipeline there')
     return JSON.parse(read.value.definition) as PipelineDefinition
   }
-  try {
-    await replayer.step<'begin'>({ kind: 'begin', draft: false, structure: true })
-    for await (const changes of documentPages(db, workspaceId, { id: documentId, base: null })) {
-      const taken = await replayer.step<'changes'>({ kind: 'changes', changes })
-      if (!taken.ok) throw failed(taken.reason)
-    }
-    const ended = await replayer.step<'end'>({ kind: 'end', compact: false })
-    if (!ended.ok) throw failed(ended.reason)
-    const effects: { before: PipelineDefinition; after: PipelineDefinition }[] = []
-    for (const { hash, deps } of log.filter(change => guilty.includes(change.hash)).reverse()) {
-      if (deps.length === 0)
-        throw new AppError(
-          'request.invalid',
-          `Change ${hash} made the document: it cannot be taken out of it.`,
-          {
-            hint: 'Take the secret out of the text in the app, sync, then purge without --change.',
-          },
-        )
-      effects.push({ before: await at(deps), after: await at([hash]) })
-    }
-    const of = (definition: PipelineDefinition): PipelineDefinition =>
-      effects.reduce(
-        (mine, { before, after }) => rebaseDefinition({ base: after, mine, theirs: before }),
-        definition,
-      )
-    return { content: of(await at(ended.value.heads)), of }
-  } finally {
-    await replayer.close()
+  await replayer.step<'begin'>({ kind: 'begin', draft: false, structure: true })
+  for await (const changes of documentPages(db, workspaceId, { id: documentId, base: null })) {
+    const taken = await replayer.step<'changes'>({ kind: 'changes', changes })
+    if (!taken.ok) throw failed(taken.reason)
   }
+  const ended = await replayer.step<'end'>({ kind: 'end', compact: false })
+  if (!ended.ok) throw failed(ended.reason)
+  const effects: { before: PipelineDefinition; after: PipelineDefinition }[] = []
+  for (const { hash, deps } of log.filter(change => guilty.includes(change.hash)).reverse()) {
+    if (deps.length === 0)
+      throw new AppError(
+        'request.invalid',
+        `Change ${hash} made the document: it cannot be taken out of it.`,
+        {
+          hint: 'Take the secret out of the text in the app, sync, then purge without --change.',
+        },
+      )
+    effects.push({ before: await at(deps), after: await at([hash]) })
+  }
+  const of = (definition: PipelineDefinition): PipelineDefinition =>
+    effects.reduce(
+      (mine, { before, after }) => rebaseDefinition({ base: after, mine, theirs: before }),
+      definition,
+    )
+  return { content: of(await at(ended.value.heads)), of }
 }
 
 /** Waits for what is being said about drafts. Before the audit's row: who says something locks its draft first. */
