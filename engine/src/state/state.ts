@@ -146,6 +146,8 @@ export class State {
     }
     // Between two commits nothing is open.
     while (this.#pump) await this.#pump
+    if (this.#broken) throw this.#broken
+    if (this.#closed) throw new AppError('internal', 'The local state is closed.')
     this.#pump = this.#rewriteNow().finally(() => {
       this.#pump = this.#queue.length > 0 ? this.#run() : null
     })
