@@ -133,8 +133,8 @@ export class State {
   }
 
   /**
-   * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Whoever deleted
-   * has said `dueRewrite` in the transaction that did. Writers and readers wait meanwhile. Cut at any moment, the folder holds the old file or
+   * Writes the whole state into a new file, so that nothing of deleted rows is left in the folder; resolves when that is done. Writers
+   * and readers wait meanwhile. Cut at any moment, the folder holds the old file or
    * the new one, whole; `open` finishes what it began. When the copy cannot be made, say for want of room, all goes on with the old file, and
    * the next rewrite or start tries again.
    */
@@ -144,6 +144,8 @@ export class State {
       await this.write(tx => tx.run('delete from meta where key = $1', REWRITE)).catch(() => undefined)
       return
     }
+    // Whoever deleted has said so in the transaction that did: on a full disk that mark counts.
+    await this.write(dueRewrite).catch(() => undefined)
     // Between two commits nothing is open.
     while (this.#pump) await this.#pump
     if (this.#broken) throw this.#broken
