@@ -7,7 +7,7 @@ import { type LocalDraft, listDrafts, readDraft } from './drafts.ts'
 import { baseHeads, buildDraft } from './forks.ts'
 import { rebased } from './rebased.ts'
 import type { DocumentInfo } from './rows.ts'
-import { loadable, type Sorted } from './voids.ts'
+import { loadable, type Sorted, withoutHistory } from './voids.ts'
 
 type Doc = A.Doc<unknown>
 
@@ -33,7 +33,8 @@ export interface Before {
 
 /**
  * The local drafts of what is taken out of a document: what waited, and of this person's own so many changes. Of an erased history
- * nothing is in them but what waited; where that cannot be made an edit of the ground, the letters that were written.
+ * nothing is in them but what waited; where that cannot be made an edit of the ground, the letters that were written. When all of a
+ * pipeline waits (it was sent, and the answer never stored) nobody here can tell what of it was erased: its content is kept.
  */
 export function draftsOfVoid(
   before: Before,
@@ -47,21 +48,28 @@ export function draftsOfVoid(
   const baseBytes = ground.doc && A.save(ground.doc)
   const found: Omit<LocalDraft, 'createdAt'>[] = []
   const changes = lost.length + mine
+  // Content of its own: as an edit of the document it would take everything else out of it.
+  const alone = { ...draft, documentId: newId(), kind: 'pipeline' as const, baseBytes: null }
   if (doc && changes > 0) {
-    const bytes = erase ? rebasedOn(ground, before, doc) : loadable(doc)
-    if (bytes) found.push({ ...draft, draftId: newId(), changes, bytes, baseBytes })
+    if (erase && kind === 'pipeline' && waitsWhole(before))
+      found.push({ ...alone, draftId: newId(), changes, bytes: withoutHistory(doc) })
+    else {
+      const bytes = erase ? rebasedOn(ground, before, doc) : loadable(doc)
+      if (bytes) found.push({ ...draft, draftId: newId(), changes, bytes, baseBytes })
+    }
   }
   const letters = erase ? before.loose.map(typed).join('') : ''
   if (letters !== '') {
     const content = createPipeline({ name: title || 'Unsent', description: letters })
-    const bytes = A.save(content)
+    found.push({ ...alone, draftId: newId(), changes: before.loose.length, bytes: A.save(content) })
     A.free(content)
-    // Content of its own: as an edit of the document it would take everything else out of it.
-    const kept = { ...draft, documentId: newId(), kind: 'pipeline' as const, changes: before.loose.length }
-    found.push({ ...kept, draftId: newId(), bytes, baseBytes: null })
   }
   return found
 }
+
+/** Nothing of it is known to be the server's. */
+const waitsWhole = ({ base, changes, unsent }: Before): boolean =>
+  base === null && changes.every(change => unsent.has(change.hash))
 
 function rebasedOn(ground: Ground, { info, changes, unsent, base }: Before, mine: Doc): Uint8Array | null {
   if (!ground.doc) return null
@@ -72,17 +80,25 @@ function rebasedOn(ground: Ground, { info, changes, unsent, base }: Before, mine
   return bytes
 }
 
-/** The document without what waits: of a draft that the server has nothing of, where it was begun. */
+/** The document without what waits: of one that the server is not known to have, where it was begun. */
 function serverSide(
   acknowledged: readonly Uint8Array[],
   own: readonly StoredChange[],
   base: Doc | null,
 ): Doc {
-  if (!base) return A.applyChanges(A.init<unknown>(), [...acknowledged])[0]
+  if (!base)
+    return acknowledged.length > 0 ? A.applyChanges(A.init<unknown>(), [...acknowledged])[0] : begun(own)
   return acknowledged.length > 0
     ? buildDraft(base, acknowledged)
     : forkAt(base, baseHeads(own.map(change => change.bytes)))
 }
+
+/** A document as its first change made it. */
+const begun = (changes: readonly StoredChange[]): Doc =>
+  A.applyChanges(
+    A.init<unknown>(),
+    changes.filter(change => change.deps.length === 0).map(change => change.bytes),
+  )[0]
 
 /** The letters that a change wrote, in their order; none of bytes that are no change any more. */
 function typed(change: Uint8Array): string {
@@ -96,7 +112,8 @@ function typed(change: Uint8Array): string {
 
 /**
  * What becomes of the local drafts that hold something of what was erased: their edits on the ground, or nothing when none of them
- * are left. One without a base is all content that the server had.
+ * are left. One without a base is content that the server had, if it was set aside for that, and is gone with it. Else all of it waited
+ * when it was refused: of comments the messages are kept, a pipeline as content of its own.
  */
 export async function draftsWithoutErased(
   state: State,
@@ -111,16 +128,24 @@ export async function draftsWithoutErased(
   for (const { draftId } of await listDrafts(state, { workspaceId })) {
     const draft = await readDraft(state, draftId)
     if (!draft) continue
-    const [mine, base] = [readable(draft.bytes), draft.baseBytes && readable(draft.baseBytes)]
+    const mine = readable(draft.bytes)
     if (!mine) {
       // It is of no use any more, and nobody can say what is in it.
       if (draft.documentId === ground.documentId) remove.push(draftId)
       continue
     }
+    const waited = draft.baseBytes === null && draft.code !== 'diverged'
+    const base = draft.baseBytes
+      ? readable(draft.baseBytes)
+      : waited && draft.kind === 'comments'
+        ? begun(describeChanges(A.getAllChanges(mine)))
+        : null
     if (holdsErased(mine) || (base && holdsErased(base))) {
       const bytes = base && ground.doc && rebased(draft.kind, { base, mine }, ground.doc)
       if (bytes)
         put.push({ ...draft, documentId: ground.documentId, bytes, baseBytes: A.save(ground.doc as Doc) })
+      else if (waited && draft.kind === 'pipeline')
+        put.push({ ...draft, documentId: newId(), bytes: withoutHistory(mine) })
       else remove.push(draftId)
     }
     for (const doc of base ? [mine, base] : [mine]) A.free(doc)

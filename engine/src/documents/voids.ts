@@ -82,9 +82,14 @@ export function loadable(doc: Doc): Uint8Array {
     return bytes
   } catch {
     // It holds the very change that was taken out.
-    const content = createPipeline(pipelineFromDoc(doc as A.Doc<PipelineDoc>))
-    const saved = A.save(content)
-    A.free(content)
-    return saved
+    return withoutHistory(doc)
   }
+}
+
+/** The bytes of a pipeline's content in a new history. */
+export function withoutHistory(doc: Doc): Uint8Array {
+  const content = createPipeline(pipelineFromDoc(doc as A.Doc<PipelineDoc>))
+  const bytes = A.save(content)
+  A.free(content)
+  return bytes
 }

@@ -89,6 +89,19 @@ const synced = async (one: Device) => {
   await one.sync.now()
   await one.until('in_sync', 0)
 }
+/** What waits is sent and stored there, and the device dies before it hears of it. */
+const sendUnheard = async (a: Device) => {
+  const answered = new Promise<void>(resolve => {
+    a.onPush = when => when === 'answered' && resolve()
+  })
+  a.loseReplies = Number.POSITIVE_INFINITY
+  await a.sync.start()
+  await answered
+  a.cut = true
+  await reopen(a)
+  a.loseReplies = 0
+  a.cut = false
+}
 const follow = async (a: Device) => {
   a.sync.pause(false)
   await synced(a)
@@ -265,6 +278,59 @@ describe('what was erased on the server, on a device', () => {
     expect(pipelineFromDoc(A.load<PipelineDoc>(bytes)).description).toBe('-- unsent\n')
     expect(await sqlOf(a, pipeline)).toBe('select 1')
   })
+
+  for (const way of ['waits', 'refused before', 'refused before, healed'] as const)
+    it(`[SYNC14] of a pipeline that was sent, whose answer was never stored, what was typed since is kept: ${way}`, async () => {
+      const a = await world.device(world.ada)
+      const pipeline = await a.createPipeline('weekly')
+      const about = { subject_kind: 'pipeline', subject_id: pipeline } as const
+      const comments = commentsDocumentId(about)
+      const subject = { kind: 'pipeline', id: pipeline } as const
+      const doc = createComments(about)
+      await a.documents.create({
+        documentId: comments,
+        workspaceId: a.workspaceId,
+        kind: 'comments',
+        subject,
+        doc,
+      })
+      const say = (body: string) =>
+        a.documents.edit<CommentsDoc>(comments, d =>
+          editComments(d, 'say', open => addThread(open, { anchor: { kind: 'subject' }, body })),
+        )
+      await insert(a, pipeline, 'sent; ')
+      await say('sent')
+      await sendUnheard(a)
+      await insert(a, pipeline, '-- unsent\n')
+      await say('unsent')
+      if (way !== 'waits')
+        for (const one of [pipeline, comments])
+          await a.documents.refuse(one, { code: 'quota', reason: 'full' })
+      await server.purge(pipeline)
+      await server.purge(comments)
+      if (way === 'refused before, healed')
+        await a.state.write(tx => tx.run('update workspaces set cursor = cursor + 100'))
+      await reopen(a)
+      await synced(a)
+      expect(await sqlOf(a, pipeline)).toBe('sent; select 1')
+      const drafts = await Promise.all(
+        (await a.documents.drafts(a.workspaceId)).map(({ draftId }) => a.documents.draft(draftId)),
+      )
+      const [written] = drafts.filter(one => one.kind === 'pipeline')
+      const [said] = drafts.filter(one => one.kind === 'comments')
+      expect(drafts.length).toBe(2)
+      expect(sqlIn(A.load(written!.bytes))).toBe('-- unsent\nsent; select 1')
+      expect(
+        readComments(A.load<CommentsDoc>(said!.bytes)).threads.flatMap(({ messages }) =>
+          messages.map(({ body }) => body),
+        ),
+      ).toContain('unsent')
+      // It is a pipeline of its own, which can be taken up again.
+      const { documentId } = await a.documents.applyDraft(written!.draftId)
+      await synced(a)
+      expect(documentId).not.toBe(pipeline)
+      expect(await sqlOf(a, documentId)).toBe('-- unsent\nsent; select 1')
+    })
 
   it('[SYNC14] a device that dies right after it took the void record forgets the content when it starts again', async () => {
     const { a, pipeline, guilty } = await pasted()
