@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { RunnerPool } from '../../src/runner/index.ts'
 
 // A rejection or an exception that nobody hears fails these tests by itself.
@@ -25,8 +25,11 @@ const settled = () => new Promise(resolve => setImmediate(resolve))
 it('[RUN19] a pool without room for a spare has none, and goes on when there is room', async () => {
   const runner = pool.take()
   await runner.ready
-  rmSync(tempRoot, { recursive: true })
-  writeFileSync(tempRoot, 'no folder')
+  // A runner that is ready keeps its compiled code there, and may just be making the folder for it.
+  await vi.waitFor(() => {
+    rmSync(tempRoot, { recursive: true, force: true })
+    writeFileSync(tempRoot, 'no folder')
+  })
   await runner.kill()
   await settled()
   expect(() => pool.take()).toThrow()
