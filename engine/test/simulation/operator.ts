@@ -14,6 +14,8 @@ export class Operator {
   readonly #plan: PurgePlan
   /** Documents that were purged, or that something was taken out of. */
   readonly touched = new Set<string>()
+  /** How often something was taken out. */
+  done = 0
   /** What the changes wrote that purges have named. */
   readonly guilty = new Set<string>()
   /** Changes that count no more though their bytes were left: they were no content when their document was purged. */
@@ -29,7 +31,7 @@ export class Operator {
   /** While the others work. */
   async work(over: () => boolean, rng: Rng): Promise<void> {
     for (let i = 0; i < this.#plan.during; i++) {
-      await pause(rng.between(10, 150))
+      await pause(rng.between(5, 60))
       if (over()) return
       await this.#act(rng)
     }
@@ -76,6 +78,7 @@ export class Operator {
       'operator',
       `purged ${done.changes} changes of ${short(chosen.id)}, drafts ${done.drafts.length}`,
     )
+    this.done++
     this.touched.add(chosen.id)
     for (const id of done.drafts) this.touched.add(id)
     for (const [hash, needle] of bytes) this.needles.set(hash, needle)
@@ -92,6 +95,7 @@ export class Operator {
     const server = await cluster.purging()
     trace.say('operator', `takes ${hash} out of ${chosen.kind} ${short(chosen.id)}`)
     await server.takeOut(workspaceId, chosen.id, [hash])
+    this.done++
     this.touched.add(chosen.id)
     const { rows } = await cluster.sql.query<{ hash: string }>(
       `select encode(hash, 'hex') as hash from log_records
@@ -101,12 +105,13 @@ export class Operator {
     for (const row of rows) this.takenOut.add(row.hash)
   }
 
-  /** Pipelines and comments that somebody wrote in. */
+  /** Pipelines, and comments that somebody wrote in: their first change is everybody's. */
   async #document(at: number): Promise<{ id: string; kind: string } | null> {
     const { cluster, workspaceId } = this.#world
     const { rows } = await cluster.sql.query<{ id: string; kind: string }>(
       `select d.id, d.kind from documents d where d.workspace_id = $1 and d.base is null
-         and (select count(*) from changes c where c.workspace_id = d.workspace_id and c.document_id = d.id) > 1
+         and (select count(*) from changes c where c.workspace_id = d.workspace_id and c.document_id = d.id)
+           > case when d.kind = 'comments' then 1 else 0 end
        order by d.created_seq`,
       [workspaceId],
     )

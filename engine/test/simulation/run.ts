@@ -61,6 +61,7 @@ let given = 0
 let passedOver = 0
 let passed = 0
 let changes = 0
+let purges = 0
 const failed: number[] = []
 
 await Promise.all(Array.from({ length: Math.max(1, workers) }, work))
@@ -70,10 +71,12 @@ const minutes = (performance.now() - started) / 60_000
 if (one === null) {
   const all = addToLedger(version, { passed, failed, next: from + given + passedOver, minutes })
   if (values.json)
-    console.log(JSON.stringify({ version, from, seeds: given, passed, failed, minutes, changes, all }))
+    console.log(
+      JSON.stringify({ version, from, seeds: given, passed, failed, minutes, changes, purges, all }),
+    )
   else {
     console.log(
-      `${passed} of ${given} seeds passed in ${minutes.toFixed(1)} min (${changes} changes), from ${from}`,
+      `${passed} of ${given} seeds passed in ${minutes.toFixed(1)} min (${changes} changes, ${purges} purges), from ${from}`,
     )
     console.log(
       `${version}: ${all.passed} seeds passed in all, ${all.failed.length} failed; next ${all.next}`,
@@ -124,13 +127,14 @@ async function work(): Promise<void> {
       child.once('close', (code, signal) => resolve(signal ?? `code ${code}`)),
     )
     for (const seed of seeds)
-      tell({ seed, failure: `the process ended by ${how}: ${said}`, trace: '', changes: 0 })
+      tell({ seed, failure: `the process ended by ${how}: ${said}`, trace: '', changes: 0, purges: 0 })
     await Promise.all(databases.map(database => database.drop()))
   }
 }
 
 function tell(result: Result, said = ''): void {
   changes += result.changes
+  purges += result.purges
   if (result.failure === null) {
     passed++
     if (one !== null)

@@ -18,6 +18,8 @@ export interface Result {
   readonly failure: string | null
   readonly trace: string
   readonly changes: number
+  /** Things that were taken out of its log. */
+  readonly purges: number
 }
 
 /** How long the devices have to agree once everything works again. */
@@ -68,7 +70,7 @@ export async function simulate(cluster: Cluster, seed: number, plan?: Plan): Pro
   } catch (error) {
     failure = `${failure ?? ''}\nat the end: ${error instanceof Error ? error.stack : String(error)}`
   }
-  return { seed, failure, trace: world.trace.text(), changes }
+  return { seed, failure, trace: world.trace.text(), changes, purges: world.operator?.done ?? 0 }
 }
 
 export class World {
@@ -183,16 +185,8 @@ export class World {
     await this.network.quiet()
     // What ends by itself has ended.
     await pause(50)
-    await this.operator?.late(this.rng.fork('operator, late'))
-    for (const device of this.devices) {
-      device.offline = false
-      device.disk = null
-      device.dieAt = null
-      if (await this.#isBroken(device)) device.crash('for its disk is broken')
-      if (!device.up) await device.open()
-      else if (device.left) await device.leave()
-      device.pause(false)
-    }
+    if (this.operator) await this.#operateLate(this.operator, this.rng.fork('operator, late'))
+    for (const device of this.devices) await this.#recover(device)
     const until = performance.now() + HEAL_MS
     for (;;) {
       const states = await Promise.all(this.devices.filter(device => this.isAllowed(device)).map(settle))
@@ -204,6 +198,23 @@ export class World {
       }
       await pause(10)
     }
+  }
+
+  /** Some devices have sent what they have by then, and others do not hear of it before they come back. */
+  async #operateLate(operator: Operator, rng: Rng): Promise<void> {
+    for (const device of this.devices) if (rng.chance(0.5)) await this.#recover(device)
+    await pause(rng.between(0, 80))
+    await operator.late(rng)
+  }
+
+  async #recover(device: SimDevice): Promise<void> {
+    device.offline = false
+    device.disk = null
+    device.dieAt = null
+    if (await this.#isBroken(device)) device.crash('for its disk is broken')
+    if (!device.up) await device.open()
+    else if (device.left) await device.leave()
+    device.pause(false)
   }
 
   /** @param healthy every rule held: what is left can serve the next one. */
