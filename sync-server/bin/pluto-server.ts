@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=4
 import { AppError, EXIT, toAppError } from '@pluto-duck/crdt-model/errors'
 import { Command } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const program = fileURLToPath(new URL('../bin/pluto-server.ts', import.meta.url))
+export const program = fileURLToPath(new URL('../bin/pluto-server.ts', import.meta.url))
 
 export interface Program {
   readonly child: ChildProcess

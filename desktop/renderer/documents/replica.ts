@@ -7,6 +7,8 @@ import { fromBase64, toBase64 } from './base64.ts'
 /** Remote changes wait this long for company: applying many at once costs as much as applying one (milliseconds). */
 const COALESCE_MS = 60
 const RETRY_MS = 1000
+/** What a host that is there could not store is handed over again after this long: a full disk does not end in a second (milliseconds). */
+const REFUSED_RETRY_MS = 10_000
 /** A shorter document is loaded before anybody would see that it was read first. */
 const READ_FIRST_BYTES = 16 * 1024
 const BATCH = 500
@@ -97,6 +99,7 @@ export class Replica<D extends object> {
   /** Own changes that the host stored since it was asked to open the document: its answer may be older. Null while it is not asked. */
   private storedMeanwhile: Uint8Array[] | null = null
   private retry: ReturnType<typeof setTimeout> | null = null
+  private sendAgain: ReturnType<typeof setTimeout> | null = null
   private readonly stops: (() => void)[] = []
   private wasConnected = true
   private closed = false
@@ -215,6 +218,7 @@ export class Replica<D extends object> {
     for (const stop of this.stops) stop()
     if (this.timer) clearTimeout(this.timer)
     if (this.retry) clearTimeout(this.retry)
+    if (this.sendAgain) clearTimeout(this.sendAgain)
     void this.stored().then(() => Automerge.free(this.doc))
   }
 
@@ -287,6 +291,8 @@ export class Replica<D extends object> {
   }
 
   private send(): void {
+    if (this.sendAgain) clearTimeout(this.sendAgain)
+    this.sendAgain = null
     this.sending ??= this.sendAll().finally(() => {
       this.sending = null
     })
@@ -316,7 +322,11 @@ export class Replica<D extends object> {
         continue
       }
       this.setAppendState({ state: 'failed', waiting: this.waiting, error: reply.error })
-      if (!away && !hopeless) return
+      if (!away && !hopeless) {
+        if (!this.closed && passes(reply.error))
+          this.sendAgain = setTimeout(() => this.send(), REFUSED_RETRY_MS)
+        return
+      }
       if (away) await new Promise(resolve => setTimeout(resolve, RETRY_MS))
       if (this.closed) return
     }

@@ -10,9 +10,11 @@ export interface ShownError {
   readonly request_id?: string | undefined
 }
 
-/** Says that something went wrong: what happened, what to do next, and the details to copy. */
+/** Says that something went wrong: what happened, what to do next, and the details to copy. What is on the screen is not said twice. */
 export function tellError(error: ShownError, what?: string): void {
-  toast.error(what ? `${what}: ${error.message}` : error.message, {
+  const message = what ? `${what}: ${error.message}` : error.message
+  toast.error(message, {
+    id: message,
     description: error.hint,
     duration: 10_000,
     action: { label: t.error.copy, onClick: () => void copyText(JSON.stringify(error, null, 2)) },

@@ -26,6 +26,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
+const FULL: ErrorBody = { code: 'internal', message: 'The disk is full.', hint: 'Make room.' }
 const type = (text: string): void =>
   replica.change(doc => Automerge.change(doc, d => Automerge.splice(d as never, ['text'], 0, 0, text)))
 const later = (ms = 0) => vi.advanceTimersByTimeAsync(ms)
@@ -100,6 +101,31 @@ describe('a document that is opened again', () => {
     expect(replica.openError).toBeNull()
     expect(host.doc.text).toBe('also kept one')
     expect(replica.doc.text).toBe('also kept one')
+  })
+
+  it('[EDIT4] what a host that is there could not store is handed over again without another keystroke', async () => {
+    host.appendFails = FULL
+    type('kept ')
+    await later()
+    expect(replica.appendState).toMatchObject({ state: 'failed', waiting: 1, error: FULL })
+    await later(10_000)
+    expect(replica.appendState).toMatchObject({ state: 'failed', waiting: 1, error: FULL })
+    host.appendFails = null
+    await later(10_000)
+    expect(host.doc.text).toBe('kept one')
+    expect(replica.appendState).toEqual({ state: 'stored' })
+  })
+
+  it('[EDIT4] what can never be stored is not handed over again by itself', async () => {
+    let failures = 0
+    replica.onAppend(({ state }) => {
+      if (state === 'failed') failures++
+    })
+    host.appendFails = CORRUPT
+    type('kept ')
+    await later(60_000)
+    expect(failures).toBe(1)
+    expect(replica.held).toBe(1)
   })
 
   it('[EDIT7] what a reset gave up is given up although the first try failed', async () => {

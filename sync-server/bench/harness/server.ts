@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { createDatabase, startPostgres } from '@pluto-duck/test-fixtures/services'
 import pg from 'pg'
 import { familyCpuSeconds, parentOf } from './process.ts'
@@ -16,6 +17,12 @@ export interface Bench {
   startServer(): Promise<BenchServer>
   /** Ends Postgres. Servers are killed by whoever started them. */
   stop(): Promise<void>
+}
+
+/** What the first line of `pluto-server` gives to node (CFG7). */
+function programFlags(): string[] {
+  const [first = ''] = readFileSync(new URL('../../bin/pluto-server.ts', import.meta.url), 'utf8').split('\n')
+  return first.split(' ').filter(word => word.startsWith('--'))
 }
 
 /**
@@ -41,7 +48,7 @@ export async function openBench(): Promise<Bench> {
         new URL('./server-process.ts', import.meta.url).pathname,
         'server',
         { databaseUrl: database.url },
-        profile ? { execArgv: ['--cpu-prof', `--cpu-prof-dir=${profile}`] } : {},
+        { execArgv: [...programFlags(), ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : [])] },
       )
       return { ...role, ...((await role.heard()) as Started) }
     },

@@ -1,11 +1,13 @@
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { keepSecret, readConfig } from '../../src/config/index.ts'
-import { runProgram, startProgram } from '../program.ts'
+import { program as file, runProgram, startProgram } from '../program.ts'
 
 let dir: string
 beforeAll(async () => {
@@ -98,4 +100,16 @@ describe('pluto-server', () => {
     expect(program.err()).toContain(`PORT: ${port} is taken`)
     other.close()
   })
+
+  // Windows starts it by what npm makes of its first line.
+  it.skipIf(process.platform === 'win32')(
+    '[CFG7] its first line starts it with a small young generation',
+    async () => {
+      const flags = 'data:text/javascript,console.log(process.execArgv)'
+      const env = { PATH: process.env.PATH, NODE_OPTIONS: `--import=${flags}` }
+      const { stdout } = await promisify(execFile)(file, ['--help'], { env })
+      expect(stdout).toContain('--max-semi-space-size=4')
+      expect(stdout).toContain('DATABASE_URL')
+    },
+  )
 })
