@@ -2,7 +2,6 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError, toAppError } from '@pluto-duck/crdt-model/errors'
 import {
-  allows,
   changeRoutes,
   DOCUMENT_WRITERS,
   identityRoutes,
@@ -259,10 +258,6 @@ export class OpenWorkspace {
       return `A newer version of Pluto Duck wrote this (schema ${newer.version}; this one knows ${newer.known}). It is kept and synced; update to edit, publish or run it.`
     if (!this.remote || DOCUMENT_WRITERS[info.kind].includes(this.role)) return null
     return 'You are a viewer of this workspace: an edit is kept as a private draft. Ask an owner for the editor role.'
-  }
-
-  mayRun(): boolean {
-    return !this.remote || allows(this.role, 'run.write')
   }
 
   marks(pipelineId: string): Promise<ContractMark[]> {
