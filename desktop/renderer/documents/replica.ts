@@ -198,9 +198,11 @@ export class Replica<D extends object> {
       this.setAppendState({ ...appendState, waiting: this.waiting })
   }
 
-  /** Resolves when everything that was typed so far is durable on this machine (or storing it failed). */
-  async stored(): Promise<void> {
+  /** Resolves when everything that was typed so far is durable on this machine, with null; or with why it could not be stored. */
+  async stored(): Promise<ErrorBody | null> {
+    if (this.sendAgain) this.send()
     while (this.sending) await this.sending
+    return this.appendState.state === 'failed' ? this.appendState.error : null
   }
 
   /** How many changes the host has not stored yet. */
@@ -219,6 +221,7 @@ export class Replica<D extends object> {
     if (this.timer) clearTimeout(this.timer)
     if (this.retry) clearTimeout(this.retry)
     if (this.sendAgain) clearTimeout(this.sendAgain)
+    this.sendAgain = null
     void this.stored().then(() => Automerge.free(this.doc))
   }
 

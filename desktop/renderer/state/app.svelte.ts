@@ -213,8 +213,8 @@ export class App {
 
   /** Puts aside a publish that waits for a person. */
   async dismissPublish(pipelineId: string): Promise<void> {
-    if (!(await this.ask('version.dismiss', { pipeline_id: pipelineId }))) return
-    tell(t.publish.dismissed)
+    const done = await this.ask('version.dismiss', { pipeline_id: pipelineId })
+    if (done?.dismissed) tell(t.publish.dismissed)
     await this.readSync()
   }
 

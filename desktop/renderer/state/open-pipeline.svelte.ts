@@ -345,7 +345,9 @@ export class OpenPipeline {
     if (this.activeRun || this.starting) return
     this.starting = true
     try {
-      await this.replica?.stored()
+      // A run of what is not on the screen would be worse than none.
+      const failure = await this.replica?.stored()
+      if (failure) return tellError(failure, t.run.notStarted)
       const run_id = v7()
       const started = await this.app.call('run.start', { pipeline_id: this.id, run_id, select })
       if (started.ok) {

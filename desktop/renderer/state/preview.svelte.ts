@@ -49,7 +49,12 @@ export class PreviewState {
   /** Rows of the step as it is written now. */
   async preview(stepId: string): Promise<void> {
     const turn = this.begin(stepId, { state: 'loading', what: 'preview' })
-    await this.open.replica?.stored()
+    const failure = await this.open.replica?.stored()
+    if (turn !== this.turn) return
+    if (failure) {
+      this.view = { state: 'failed', what: 'preview', error: failure }
+      return
+    }
     const read = await this.open.app.call('pipeline.preview', { pipeline_id: this.open.id, step_id: stepId })
     if (turn !== this.turn) return
     if (!read.ok) {

@@ -116,6 +116,20 @@ describe('a document that is opened again', () => {
     expect(replica.appendState).toEqual({ state: 'stored' })
   })
 
+  it('[EDIT4] who waits for it to be stored hears why it is not, and has it tried at once', async () => {
+    host.appendFails = FULL
+    type('kept ')
+    await later()
+    const failed = replica.stored()
+    await later()
+    expect(await failed).toEqual(FULL)
+    host.appendFails = null
+    const stored = replica.stored()
+    await later()
+    expect(await stored).toBeNull()
+    expect(host.doc.text).toBe('kept one')
+  })
+
   it('[EDIT4] what can never be stored is not handed over again by itself', async () => {
     let failures = 0
     replica.onAppend(({ state }) => {

@@ -10,7 +10,7 @@ import type { ServerCalls } from '../versions/server-calls.ts'
 import type { Ledger } from './ledger.ts'
 import { readChunk } from './log-chunk.ts'
 import { type Delivery, type DeliveryAction, delivery, nextDelivery, type Outgoing } from './next-delivery.ts'
-import { explained, judge, pauseAfter, type Verdict } from './retry.ts'
+import { explained, isForWantOfSync, judge, pauseAfter, type Verdict } from './retry.ts'
 import { sendFile } from './transfer.ts'
 
 interface Parts {
@@ -38,8 +38,8 @@ const CHUNK_BYTES = LIMITS.logChunkBytes / 2
  * Tells the server about runs: the record, its transitions, the redacted log, and the files that may be shared. What was told is
  * durable, so a crash or a time offline costs nothing; each run goes its own way and never waits for another.
  *
- * Tried again: what can succeed later, with growing pauses, and everything when the connection is back. Anything else ends
- * the delivery of that run as `refused`, with the server's reason.
+ * Tried again: what can succeed later, with growing pauses, everything when the connection is back, and what the server does not
+ * know yet after each sync. Anything else ends the delivery of that run as `refused`, with the server's reason.
  */
 export class Deliveries {
   readonly #parts: Parts
@@ -48,6 +48,12 @@ export class Deliveries {
   readonly #open = new Set<string>()
   readonly #going = new Map<string, Promise<void>>()
   readonly #again = new Set<string>()
+  /** Runs that somebody wished to send while an attempt was under way: should that fail, another follows at once. */
+  readonly #urgent = new Set<string>()
+  /** Runs whose last attempt failed for want of a sync. */
+  readonly #unsynced = new Set<string>()
+  /** How often this machine had synced since the start. */
+  #syncs = 0
   readonly #changes = new Map<string, Promise<void>>()
   readonly #waiting: (() => void)[] = []
   /** Runs that wait to be tried again; the wait can be cut short. */
@@ -90,11 +96,9 @@ export class Deliveries {
     })
   }
 
-  /** Sends what is to be sent of a run. Answers at once. */
+  /** Sends what is to be sent of a run; one that waits after a failure goes on waiting. Answers at once. */
   kick(runId: string): void {
     if (this.#closed.signal.aborted) return
-    this.#pauses.get(runId)?.abort()
-    this.#pauses.delete(runId)
     if (this.#going.has(runId)) {
       this.#again.add(runId)
       return
@@ -126,9 +130,18 @@ export class Deliveries {
     this.#open.delete(runId)
   }
 
-  /** Goes on with everything that is not done: at start-up, and when the connection is back. */
+  /** Goes on with everything that is not done, what waits after a failure included: at start-up, and when the connection is back. */
   online(): void {
-    for (const runId of this.#open) this.kick(runId)
+    for (const runId of this.#open) this.#wake(runId)
+  }
+
+  /** This machine and the server have the same documents now: what failed for want of that is tried again. */
+  synced(): void {
+    this.#syncs += 1
+    for (const runId of this.#open) {
+      if (this.#unsynced.has(runId)) this.#wake(runId)
+      else this.kick(runId)
+    }
   }
 
   /** Runs of which something is still to be sent, or may be, and why those wait whose last attempt failed. */
@@ -145,7 +158,7 @@ export class Deliveries {
 
   /** Tries to send what these runs have to send. Resolves when each of them rests, sent or not, and after `ms` at the latest. */
   async deliver(runIds: readonly string[], ms: number): Promise<Delivered[]> {
-    for (const runId of runIds) if (this.#open.has(runId)) this.kick(runId)
+    for (const runId of runIds) if (this.#open.has(runId)) this.#wake(runId)
     const over = new AbortController()
     let late = false
     const limit = this.#parts.clock.sleep(ms, over.signal).then(() => {
@@ -177,6 +190,15 @@ export class Deliveries {
     await Promise.all(this.#going.values())
   }
 
+  #wake(runId: string): void {
+    const pause = this.#pauses.get(runId)
+    if (pause) {
+      pause.abort()
+      this.#pauses.delete(runId)
+    } else if (this.#going.has(runId)) this.#urgent.add(runId)
+    this.kick(runId)
+  }
+
   #isSending(runId: string): boolean {
     return this.#going.has(runId) && !this.#pauses.has(runId)
   }
@@ -188,7 +210,9 @@ export class Deliveries {
 
   async #drain(runId: string): Promise<void> {
     let failures = 0
+    let syncs = new Set<number>()
     while (!this.#closed.signal.aborted) {
+      this.#urgent.delete(runId)
       const [run, sent] = await Promise.all([this.#parts.run(runId), this.#table.get(runId)])
       if (!run || !sent) return
       const isHere = () => this.#parts.here(sent.workspace_id)
@@ -200,6 +224,8 @@ export class Deliveries {
           (await isHere()) ? await this.#carryOut(action, run, sent) : null,
         )
         failures = 0
+        syncs = new Set()
+        this.#unsynced.delete(runId)
         if (after === null) return
         await this.#change(run, now => ({ ...after(now), error: isPartlyRefused(now) ? now.error : null }))
       } catch (thrown) {
@@ -207,11 +233,16 @@ export class Deliveries {
         if (this.#closed.signal.aborted || !(await isHere())) return
         const error = toAppError(thrown)
         failures += 1
-        const verdict = judge(error, failures)
+        if (isForWantOfSync(error)) {
+          syncs.add(this.#syncs)
+          this.#unsynced.add(runId)
+        } else this.#unsynced.delete(runId)
+        const verdict = judge(error, { failures, syncs: syncs.size })
         const told = explained(error, verdict)
         await this.#change(run, now => afterFailure(now, action, told, verdict))
         if (verdict === 'refused' && action.do !== 'artifact') return
-        if (verdict === 'later') await this.#pause(runId, pauseAfter(error, failures, this.#random()))
+        if (verdict === 'later' && !this.#urgent.has(runId))
+          await this.#pause(runId, pauseAfter(error, failures, this.#random()))
       }
     }
   }
@@ -319,7 +350,10 @@ export class Deliveries {
 
   async #put(run: RunRecord, sent: Delivery): Promise<void> {
     if (sent.state === 'active') this.#open.add(run.run_id)
-    else this.#open.delete(run.run_id)
+    else {
+      this.#open.delete(run.run_id)
+      this.#unsynced.delete(run.run_id)
+    }
     await this.#table.put(run.run_id, { parent: run.workspace_id, at: run.created_at }, sent)
     this.#parts.changed(run.run_id)
   }

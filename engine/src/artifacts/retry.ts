@@ -7,20 +7,27 @@ const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 5 * 60_000
 /** For what only a person can mend, on the server's side. */
 const LONGEST_REFUSED_PAUSE_MS = 60 * 60_000
-/** How often a reply that only syncing can mend (an unknown pipeline or version) is waited for. */
+/** After how many syncs a reply that only syncing can mend (an unknown pipeline or version) is believed. */
 const SYNC_TRIES = 12
 
-/** Answers that become another one once the documents are synced. */
 const AFTER_SYNC = new Set(['pipeline.not_found', 'version.not_found', 'version.unknown_heads'])
 /** Answers that become another one once somebody signs in. */
 const AFTER_SIGN_IN = new Set(['auth.required', 'auth.expired'])
 
-/** `failures`: how often in a row, this one included. */
-export function judge(error: AppError, failures: number): Verdict {
+/** Whether a reply becomes another one once the documents are synced. */
+export const isForWantOfSync = (error: AppError): boolean => AFTER_SYNC.has(error.code)
+
+/** How often in a row an action failed, this failure included, and between how many different syncs it did for want of one. */
+export interface Attempts {
+  readonly failures: number
+  readonly syncs: number
+}
+
+export function judge(error: AppError, { failures, syncs }: Attempts): Verdict {
   if (error.code === 'run.log_offset' && failures <= 3) return 'at_once'
   // A fresh address helps when this one was too old. Else it is the storage's clock, keys or rights, which its operator mends.
   if (error.code === 'storage.expired') return failures === 1 ? 'at_once' : 'later'
-  if (AFTER_SYNC.has(error.code)) return failures <= SYNC_TRIES ? 'later' : 'refused'
+  if (isForWantOfSync(error)) return syncs <= SYNC_TRIES ? 'later' : 'refused'
   if (AFTER_SIGN_IN.has(error.code) || error.info.retry === 'later') return 'later'
   return 'refused'
 }

@@ -31,6 +31,9 @@ export interface Rows {
   failed(error: AppError): void
 }
 
+/** What else a transaction stores, or not at all. */
+export type Also = (tx: Statements) => Promise<void>
+
 export interface Entry {
   doc: Doc
   readonly documentId: string
@@ -239,7 +242,12 @@ export class DocumentStore {
     return { durable: this.store(entry, fresh, { local: true }), fresh }
   }
 
-  begin(made: Omit<NewDocument, 'doc'>, doc: Doc, changes: readonly StoredChange[]): Promise<void> {
+  begin(
+    made: Omit<NewDocument, 'doc'>,
+    doc: Doc,
+    changes: readonly StoredChange[],
+    also?: Also,
+  ): Promise<void> {
     this.infos.set(made.documentId, {
       documentId: made.documentId,
       workspaceId: made.workspaceId,
@@ -250,7 +258,7 @@ export class DocumentStore {
       updatedAt: this.now(),
       heads: [],
     })
-    return this.store(this.enter(made.documentId, doc, 0), changes, { local: true })
+    return this.store(this.enter(made.documentId, doc, 0), changes, { local: true }, also)
   }
 
   store(
@@ -259,9 +267,10 @@ export class DocumentStore {
     how:
       | { readonly local: true }
       | { readonly local: false; readonly acknowledged: ReadonlyMap<string, number> },
+    also?: Also,
   ): Promise<void> {
     const rows = this.prepare(entry, fresh, how)
-    return rows ? this.commit([rows]) : Promise.resolve()
+    return rows || also ? this.commit(rows ? [rows] : [], also) : Promise.resolve()
   }
 
   /** The rows of changes that the entry holds already. Prepared inside the serial, so rows keep the order of changes. */
@@ -321,7 +330,7 @@ export class DocumentStore {
   }
 
   /** Writes what was prepared in one transaction. */
-  async commit(rows: readonly Rows[], also?: (tx: Statements) => Promise<void>): Promise<void> {
+  async commit(rows: readonly Rows[], also?: Also): Promise<void> {
     try {
       await this.state.write(async tx => {
         for (const one of rows) await one.work(tx)

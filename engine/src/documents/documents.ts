@@ -15,10 +15,11 @@ import type { Clock } from '../clock.ts'
 import { dueRewrite, type State } from '../state/index.ts'
 import { describeChanges } from './admit.ts'
 import { Appends } from './appends.ts'
-import { COMPACT_ROWS, DocumentStore, HOST, newActor } from './document-store.ts'
+import { type Also, COMPACT_ROWS, DocumentStore, HOST, newActor } from './document-store.ts'
 import { type LocalDraft, type LocalDraftEntry, listDrafts, readDraft, removeDraft } from './drafts.ts'
 import type { DocumentEvent, NewDocument, Refusal } from './events.ts'
 import { baseHeads, notFork, ownChanges } from './forks.ts'
+import { rebased } from './rebased.ts'
 import { type DocumentInfo, type OwnRecord, readDocument } from './rows.ts'
 import { type Newer, OWN_SCHEMA, type Schema, schemaOf, tooNew } from './schema.ts'
 import { storedBytes } from './stored-bytes.ts'
@@ -162,16 +163,20 @@ export class Documents {
     return this.#store.serial.run(async () => look((await this.#store.load(documentId)).doc as A.Doc<D>))
   }
 
-  /** Stores a new document. The same id again is refused with `request.invalid`. */
-  async create(made: NewDocument): Promise<void> {
-    const written = await this.#store.serial.run(() => {
+  /** Stores a new document. The same id again is refused with `request.invalid`. `ends` as for `edit`. */
+  async create(made: NewDocument, ends?: string): Promise<void> {
+    const written = await this.#store.serial.run(async () => {
+      const ending = await this.#ending(ends)
       if (this.#store.infos.has(made.documentId))
         throw new AppError('request.invalid', 'There is a document with this id already.')
       const changes = describeChanges(A.getAllChanges(made.doc))
       const doc = A.load<unknown>(A.save(made.doc), { actor: this.#store.actor(made.documentId) })
-      return { durable: this.#store.begin(made, doc, changes) }
+      const durable = this.#store.begin(made, doc, changes, ending?.also)
+      if (ending) await durable
+      return { durable, ending }
     })
     await written.durable
+    await written.ending?.done()
     this.#store.emit({ kind: 'queued', workspaceId: made.workspaceId })
   }
 
@@ -261,13 +266,18 @@ export class Documents {
     return version > this.#store.schema.version ? { version, known: this.#store.schema.version } : null
   }
 
-  /** An edit by the host itself: import, restore, CLI. `change` returns the changed document, or the same for no change. */
+  /**
+   * An edit by the host itself: import, restore, CLI. `change` returns the changed document, or the same for no change.
+   * @param ends a local draft whose content this is: it is gone with the edit in one transaction, so neither a second call nor a death in
+   * between makes the edit twice. Throws `draft.not_found` when it is gone already.
+   */
   async edit<D = PipelineDoc>(
     documentId: string,
     change: (doc: A.Doc<D>) => A.Doc<D>,
-    origin: string = HOST,
+    { origin = HOST, ends }: { readonly origin?: string; readonly ends?: string } = {},
   ): Promise<{ heads: string[]; changed: boolean }> {
     const written = await this.#store.serial.run(async () => {
+      const ending = await this.#ending(ends)
       const entry = await this.#store.load(documentId)
       if (schemaOf(entry.doc) > this.#store.schema.version)
         throw tooNew(schemaOf(entry.doc), this.#store.schema.version)
@@ -282,12 +292,15 @@ export class Documents {
       }
       const fresh = describeChanges(A.getChangesSince(entry.doc, before))
       const heads = A.getHeads(entry.doc)
-      const stored = this.#store.store(entry, fresh, { local: true })
-      return { heads, durable: Promise.all([upgrade.durable, stored]), fresh, upgrade: upgrade.fresh }
+      const stored = this.#store.store(entry, fresh, { local: true }, ending?.also)
+      const durable = Promise.all([upgrade.durable, stored])
+      if (ending) await durable
+      return { heads, durable, fresh, upgrade: upgrade.fresh, ending }
     })
     await written.durable
     this.#store.told(documentId, written.upgrade, HOST)
     this.#store.told(documentId, written.fresh, origin)
+    await written.ending?.done()
     return { heads: written.heads, changed: written.fresh.length > 0 }
   }
 
@@ -440,36 +453,73 @@ export class Documents {
       throw new AppError('request.invalid', 'Comments that were refused cannot be applied again.', {
         hint: `Their text is in \`pluto local-draft diff ${draftId}\`: write it as a new comment.`,
       })
-    const wanted = pipelineFromDoc(A.load<PipelineDoc>(draft.bytes))
-    let { documentId } = draft
-    if (draft.baseBytes && this.#store.has(documentId)) {
-      const base = A.load<PipelineDoc>(draft.baseBytes, { actor: newActor() })
-      const before = A.getHeads(base)
-      const next = makeEqualTo(base, wanted, 'apply a local draft')
-      await this.append(documentId, A.getChangesSince(next, before), HOST)
-    } else {
-      documentId = newId()
-      await this.create({ ...draft, documentId, kind: 'pipeline', doc: createPipeline(wanted) })
+    const { baseBytes } = draft
+    if (baseBytes && this.#store.has(draft.documentId)) {
+      const { documentId } = draft
+      await this.edit<unknown>(documentId, doc => withDraft(doc, draft.bytes, baseBytes), { ends: draftId })
+      return { documentId }
     }
-    await this.discardDraft(draftId)
+    const documentId = newId()
+    const doc = createPipeline(pipelineFromDoc(A.load<PipelineDoc>(draft.bytes)))
+    await this.create({ ...draft, documentId, kind: 'pipeline', doc }, draftId)
     return { documentId }
   }
 
   /** Of a document that is not on this machine any more nothing is left in the folder after it. */
   async discardDraft(draftId: string): Promise<void> {
-    const draft = await this.draft(draftId)
-    const last = !this.#store.has(draft.documentId)
-    await this.#store.state.write(async tx => {
-      await removeDraft(tx, draftId)
-      if (last) await dueRewrite(tx)
-    })
-    if (last) await this.#store.state.rewrite()
-    this.#store.emit({ kind: 'listed', workspaceId: draft.workspaceId, documentId: draft.documentId })
+    const { also, done } = this.#endOf(await this.draft(draftId))
+    await this.#store.state.write(also)
+    await done()
+  }
+
+  /** Read inside the serial: of two that end the same local draft the second finds none. */
+  async #ending(draftId: string | undefined): Promise<Ending | null> {
+    return draftId === undefined ? null : this.#endOf(await this.draft(draftId))
+  }
+
+  #endOf({ draftId, documentId, workspaceId }: LocalDraft): Ending {
+    const last = !this.#store.has(documentId)
+    return {
+      also: async tx => {
+        await removeDraft(tx, draftId)
+        if (last) await dueRewrite(tx)
+      },
+      done: async () => {
+        if (last) await this.#store.state.rewrite()
+        this.#store.emit({ kind: 'listed', workspaceId, documentId })
+      },
+    }
   }
 
   /** Waits for what is on its way to the disk and frees all documents. */
   async close(): Promise<void> {
     await this.#store.flush()
     for (const entry of [...this.#store.entries.values()]) this.#store.forget(entry)
+  }
+}
+
+/** How a local draft ends: with the transaction that stores what it held, and what follows. */
+interface Ending {
+  readonly also: Also
+  done(): Promise<void>
+}
+
+/** A document with what a local draft changed since its base, as one person's edit beside whatever happened meanwhile. */
+function withDraft(doc: A.Doc<unknown>, bytes: Uint8Array, baseBytes: Uint8Array): A.Doc<unknown> {
+  const mine = A.load<PipelineDoc>(bytes)
+  const base = A.load<PipelineDoc>(baseBytes, { actor: newActor() })
+  const before = A.getHeads(base)
+  let next: A.Doc<unknown> | null = null
+  try {
+    if (A.hasHeads(doc, before)) {
+      next = makeEqualTo(base, pipelineFromDoc(mine), 'apply a local draft')
+      return A.applyChanges(doc, A.getChangesSince(next, before))[0]
+    }
+    // Something of what it stands on was taken out of the document since.
+    const rest = rebased('pipeline', { base, mine }, doc)
+    return rest ? A.applyChanges(doc, A.getChangesSince(A.load<unknown>(rest), A.getHeads(doc)))[0] : doc
+  } finally {
+    A.free(mine)
+    A.free(next ?? base)
   }
 }

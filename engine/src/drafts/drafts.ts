@@ -171,8 +171,9 @@ export class Drafts {
       start.length > 0 && Automerge.hasHeads(doc, start) ? start : Automerge.getHeads(doc),
     )
     await documents.fork({ documentId: draftId, base: pipelineId, heads, title })
-    await documents.edit<PipelineDoc>(draftId, doc => makeEqualTo(doc, wanted, 'a refused edit'))
-    await documents.discardDraft(localDraftId)
+    await documents.edit<PipelineDoc>(draftId, doc => makeEqualTo(doc, wanted, 'a refused edit'), {
+      ends: localDraftId,
+    })
     return await this.read(draftId)
   }
 

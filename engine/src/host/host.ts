@@ -166,7 +166,7 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       },
       who: () => ({ user_id: account.person?.id ?? 'local', name: account.person?.name ?? 'You' }),
       remote: workspaceId => opened.reachable && opened.id === workspaceId,
-      own: workspaceId => opened.isOwn(workspaceId),
+      sends: async workspaceId => !opened.paused && (await opened.isOwn(workspaceId)),
     })
     documents.setAuthor(() => account.person?.id ?? null)
     closers.push(() => runs.close())
@@ -204,8 +204,9 @@ export const openHost = async ({ folder, server, token, log: given, schema }: Ho
       bus,
       clock,
       log,
-      onCaughtUp: () => {
-        void runs.online()
+      onCaughtUp: back => {
+        runs.synced()
+        if (back) runs.online()
         agent.online()
       },
       onRun: runId => runs.heard(runId),

@@ -29,8 +29,8 @@ export interface WorkspaceParts {
   readonly bus: TopicBus
   readonly clock: Clock
   readonly log: Logger
-  /** The connection is back and everything is sent: what else waits may go. */
-  readonly onCaughtUp: () => void
+  /** All documents are sent and taken; `back`: for the first time since the connection was away, was paused, or was made. What else waits may go. */
+  readonly onCaughtUp: (back: boolean) => void
   /** The server says that a run, or something about schedules, changed. */
   readonly onRun: (runId: string) => Promise<void>
   readonly onSchedule: () => void

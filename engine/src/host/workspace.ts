@@ -42,6 +42,8 @@ export class OpenWorkspace {
   #paused = false
   /** The server was out of reach: what it told meanwhile was not heard. */
   #away = false
+  /** Nothing was sent for a while: the next time that it is caught up, what waited after a failure is tried at once. */
+  #returning = true
   #lastState = ''
 
   private constructor(parts: WorkspaceParts, memberships: Memberships) {
@@ -247,6 +249,7 @@ export class OpenWorkspace {
   async pause(paused: boolean): Promise<SyncState> {
     this.#paused = paused
     await this.#p.settings.set(PAUSED, String(paused))
+    this.#returning ||= !paused
     this.#sync?.pause(paused)
     if (!paused) await this.#startSync()
     await this.#tell()
@@ -356,6 +359,7 @@ export class OpenWorkspace {
       log: (level, message, facts) => this.#p.log[level](facts, message),
     })
     this.#sync = sync
+    this.#returning = true
     sync.on(news => this.#hear(workspaceId, news))
     if (this.#paused) sync.pause(true)
     await sync.start()
@@ -371,7 +375,8 @@ export class OpenWorkspace {
     switch (news.kind) {
       case 'caught_up':
         this.#p.publisher.ready(workspaceId)
-        this.#p.onCaughtUp()
+        this.#p.onCaughtUp(this.#returning)
+        this.#returning = false
         void this.#tell()
         return
       case 'live':
@@ -390,6 +395,7 @@ export class OpenWorkspace {
   #heardStatus({ state, error }: SyncStatus): void {
     const back = this.#away && (state === 'in_sync' || state === 'syncing')
     if (state === 'offline' || back) this.#away = !back
+    this.#returning ||= state === 'offline'
     // Nothing there for this person any more: the list of workspaces says whether they were removed. And nobody told meanwhile what
     // they may do.
     if (back || error?.code === 'workspace.not_found') this.#lookAgain()

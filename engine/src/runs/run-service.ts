@@ -40,7 +40,7 @@ export interface RunServiceParts {
   /** Whether the workspace is on a server: its runs are then recorded there. */
   remote(workspaceId: string): boolean
   /** Whether a workspace is on the server that is asked now, of the person who is signed in. Of any other nothing is sent. */
-  own(workspaceId: string): Promise<boolean>
+  sends(workspaceId: string): Promise<boolean>
 }
 
 /** Runs that are looked at after a start: those that a crash left unended are among the newest. */
@@ -92,7 +92,7 @@ export class RunService {
       ledger: this.#ledger,
       clock,
       run: runId => book.get(runId),
-      here: workspaceId => parts.own(workspaceId),
+      here: workspaceId => parts.sends(workspaceId),
       changed: runId => void book.tell(runId),
       broken: (runId, error) => log.error({ run_id: runId, err: error }, 'the delivery of a run broke off'),
     })
@@ -161,8 +161,13 @@ export class RunService {
   }
 
   /** The connection is back: what waits is sent. */
-  async online(): Promise<void> {
+  online(): void {
     this.#deliveries.online()
+  }
+
+  /** This machine and the server have the same documents now. */
+  synced(): void {
+    this.#deliveries.synced()
   }
 
   /** Runs that the server was not told all of, and why some of them wait. */

@@ -13,6 +13,7 @@ import {
 import { encodeVoid, type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
+import { putDraft } from '../../src/documents/drafts.ts'
 import { type DocumentEvent, Documents } from '../../src/documents/index.ts'
 import { State, Workspaces } from '../../src/state/index.ts'
 import { logItem } from './log-item.ts'
@@ -265,6 +266,65 @@ describe('documents', () => {
     expect(await documents.read(documentId, doc => pipelineFromDoc(doc).tags)).toEqual(['meanwhile'])
     expect(await documents.drafts(workspaceId)).toEqual([])
     expect(documents.waiting({ documentId })).toBe(2)
+  })
+
+  it('[HOSTDOC9] a local draft that is applied twice at once is applied once', async () => {
+    const twice = async (draftId: string) => {
+      const outcomes = await Promise.allSettled([
+        documents.applyDraft(draftId),
+        documents.applyDraft(draftId),
+      ])
+      const refused = outcomes.filter(outcome => outcome.status === 'rejected')
+      expect(refused).toMatchObject([{ reason: { code: 'draft.not_found' } }])
+      expect(await documents.drafts(workspaceId)).toEqual([])
+    }
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    await documents.edit(documentId, doc => described(doc, 'refused once'))
+    await twice(await documents.refuse(documentId, { code: 'permission', reason: 'no' }))
+    expect(await description(documentId)).toBe('refused once')
+    const fresh = await create('refused-whole')
+    await twice(await documents.refuse(fresh, { code: 'permission', reason: 'no' }))
+    expect(documents.list(workspaceId).map(({ title }) => title)).toEqual(
+      expect.arrayContaining(['weekly', 'refused-whole']),
+    )
+    expect(documents.list(workspaceId)).toHaveLength(2)
+  })
+
+  it('[HOSTDOC9] when the host dies right after the edit is stored the local draft is gone', async () => {
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    await documents.edit(documentId, doc => described(doc, 'refused once'))
+    const draftId = await documents.refuse(documentId, { code: 'permission', reason: 'no' })
+    const write = state.write.bind(state)
+    let stored = false
+    state.write = async work => {
+      if (stored) throw new Error('dead')
+      stored = true
+      return await write(work)
+    }
+    await documents.applyDraft(draftId).catch(() => undefined)
+    await restart()
+    expect(await description(documentId)).toBe('refused once')
+    expect(await documents.drafts(workspaceId)).toEqual([])
+  })
+
+  it('[HOSTDOC9] a local draft whose ground was taken out is applied to what is there', async () => {
+    const documentId = await create()
+    await acknowledgeAll(documentId)
+    const gone = described(A.load<PipelineDoc>((await documents.open(documentId)).bytes), 'taken out')
+    const mine = editPipeline(A.clone(gone), 'tag', d => setTags(d, ['mine']))
+    const draft = {
+      ...{ draftId: newId(), workspaceId, documentId, kind: 'pipeline' as const, title: 'weekly' },
+      ...{ code: 'permission', reason: 'no', changes: 1, createdAt: '2026-01-01T00:00:00.000Z' },
+      ...{ bytes: A.save(mine), baseBytes: A.save(gone) },
+    }
+    await state.write(tx => putDraft(tx, draft))
+    await documents.applyDraft(draft.draftId)
+    expect(await documents.read(documentId, doc => pipelineFromDoc(doc).tags)).toEqual(['mine'])
+    expect(await description(documentId)).toBe('')
+    expect(documents.waiting({ documentId })).toBeGreaterThan(0)
+    expect(await documents.drafts(workspaceId)).toEqual([])
   })
 
   it('[HOSTDOC5] a refused new document leaves the list and stays as a draft', async () => {

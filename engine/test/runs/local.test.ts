@@ -69,7 +69,7 @@ it('[GRANT3] a draft reads what its pipeline may read, and asks for what else it
   const sends = { publish: { report: true, snapshots: [] } }
   machine = await openMachine(pipeline([step('clean', 'select * from source.orders')], sends), {
     remote: () => true,
-    own: async () => true,
+    sends: async () => true,
   })
   await machine.file('orders.csv', ORDERS)
   await machine.file('other.csv', ORDERS)

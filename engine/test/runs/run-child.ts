@@ -19,7 +19,7 @@ const runs = await RunService.open({
   resolve: async () => about.target,
   who: () => ({ user_id: 'u1', name: 'Ada' }),
   remote: () => false,
-  own: async () => true,
+  sends: async () => true,
 })
 const ask = { pipeline_id: about.pipelineId, version: null, params: {}, select: null, full: false }
 await runs.start({ ...ask, run_id: about.runId })

@@ -10,7 +10,7 @@ import { LIMITS, newId, runRoutes } from '@pluto-duck/crdt-model/protocol'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { delivery } from '../../src/artifacts/next-delivery.ts'
-import type { Clock } from '../../src/clock.ts'
+import { type Clock, systemClock } from '../../src/clock.ts'
 import type { RunService } from '../../src/runs/index.ts'
 import { JsonTable } from '../../src/state/index.ts'
 import { Colleagues, HASTY, Line, type Person } from './colleagues.ts'
@@ -63,7 +63,7 @@ async function machineOf(
     deviceId: person.deviceId,
     who: () => ({ user_id: person.id, name: person.name }),
     remote: () => true,
-    own: async () => isOwn,
+    sends: async () => isOwn,
     workspaceId,
     pipelineId,
   })
@@ -107,7 +107,7 @@ it('[LEAVE4] nothing of a run is sent while somebody else is signed in, nor is i
   isOwn = false
   try {
     const run = await machine.run()
-    await machine.runs.online()
+    machine.runs.online()
     await machine.restart()
     expect((await machine.runs.read(run.run_id)).upload.error).toBeNull()
     await expect(ann.wire.call(runRoutes.read, { params: { run_id: run.run_id } })).rejects.toMatchObject({
@@ -126,7 +126,7 @@ it('[LEAVE4] nothing of a run is sent while somebody else is signed in, nor is i
     expect(isOwn).toBe(false)
     line.call = call
     isOwn = true
-    await machine.runs.online()
+    machine.runs.online()
     expect((await untilSent(machine.runs, run.run_id)).upload).toMatchObject({ state: 'done', error: null })
   } finally {
     isOwn = true
@@ -149,7 +149,7 @@ it('[DELIVER1] a run made offline arrives once, whole and in order, though the h
 
   line.online = true
   line.losesReplies = true
-  await machine.runs.online()
+  machine.runs.online()
   expect((await untilSent(machine.runs, run.run_id)).upload).toMatchObject({ state: 'done', error: null })
   line.losesReplies = false
 
@@ -230,6 +230,24 @@ async function untilDelivered(machine: Machine, runId: string) {
   }
 }
 
+it('[DELIVER2] a run of a pipeline that is not on the server yet waits for a sync, however long it goes on and is asked for', async () => {
+  const line = new Line(ann)
+  let asked = 0
+  const { call } = line
+  line.call = (async (route: never, request: never) => {
+    asked++
+    return await call(route, request)
+  }) as never
+  const machine = await machineOf(ann, line)
+  await machine.allowAll()
+  const run = await machine.run()
+  await expect.poll(() => asked, { timeout: 20_000 }).toBeGreaterThan(30)
+  expect((await machine.runs.unsent()).held).toMatchObject([{ error: { code: 'pipeline.not_found' } }])
+  await server.share(workspaceId, ann, machine.pipelineId, machine.definition)
+  machine.runs.synced()
+  expect((await untilSent(machine.runs, run.run_id)).upload).toMatchObject({ state: 'done', error: null })
+})
+
 it('[DELIVER4] half a line of a log, and a file that is gone, cost themselves alone', async () => {
   const line = new Line(ann)
   line.online = false
@@ -252,7 +270,7 @@ it('[DELIVER4] half a line of a log, and a file that is gone, cost themselves al
   rmSync(join(machine.folder, 'reports', run.run_id, 'report.html'))
 
   line.online = true
-  await machine.runs.online()
+  machine.runs.online()
   const sent = await untilDelivered(machine, run.run_id)
   expect(sent.state).toBe('done')
   expect(sent.artifacts.map(({ name, state }) => [name, state])).toEqual([
@@ -303,10 +321,15 @@ it('[DELIVER8] a storage that refuses for ever is asked ever less, and it is tol
   const line = new Line(ann)
   const refusing = await refuseUploads(Number.POSITIVE_INFINITY)
   const pauses: number[] = []
+  let [patient, waiting] = [false, false]
   const clock = {
     now: HASTY.now,
-    sleep: (ms: number, signal?: AbortSignal) => {
+    sleep: async (ms: number, signal?: AbortSignal) => {
       pauses.push(ms)
+      if (patient && ms > 60_000) {
+        waiting = true
+        return await systemClock.sleep(ms, signal)
+      }
       return HASTY.sleep(ms, signal)
     },
   }
@@ -320,6 +343,18 @@ it('[DELIVER8] a storage that refuses for ever is asked ever less, and it is tol
   expect(run_ids).toEqual([run.run_id])
   expect(held).toMatchObject([{ run_id: run.run_id, error: { code: 'storage.expired' } }])
   expect(held[0]?.error.hint).toContain('pluto-server doctor')
+
+  // A sync that ends, as it does each minute, cuts no pause; a connection that is back does.
+  patient = true
+  await expect.poll(() => waiting, { timeout: 20_000 }).toBe(true)
+  const before = refusing.refused
+  for (let i = 0; i < 5; i++) {
+    machine.runs.synced()
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  expect(refusing.refused).toBe(before)
+  machine.runs.online()
+  await expect.poll(() => refusing.refused, { timeout: 20_000 }).toBeGreaterThan(before)
 
   refusing.mend()
   await machine.runs.deliver([run.run_id])

@@ -81,7 +81,7 @@ export async function openMachine(
       }),
       who: () => ({ user_id: 'u1', name: 'Ada' }),
       remote: () => false,
-      own: async () => true,
+      sends: async () => true,
       ...parts,
     })
   }

@@ -20,7 +20,7 @@ const STOPPED =
 async function startUntilMade(definition: object): Promise<string> {
   machine = await openMachine({ schema_version: 1, name: 'p', ...definition } as never, {
     remote: () => true,
-    own: async () => true,
+    sends: async () => true,
   })
   await machine.allowAll()
   const run_id = newId()

@@ -227,7 +227,7 @@ export class AgentMachine {
       }),
       who: () => ({ user_id: ann.id, name: ann.name }),
       remote: () => true,
-      own: async () => true,
+      sends: async () => true,
     })
     await this.runs.resume()
     this.agent = await ScheduleAgent.open({

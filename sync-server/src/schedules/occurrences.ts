@@ -39,7 +39,7 @@ const settle = async (tx: Transaction<Database>, schedule: ScheduleRow, now: Dat
       insert into occurrences (schedule_id, due_at, state, reason, updated_at)
       values (${schedule.id}, ${at}, 'skipped', ${reason}, ${now})
       on conflict (schedule_id, due_at) do update
-        set state = 'skipped', reason = excluded.reason, updated_at = excluded.updated_at
+        set state = 'skipped', reason = excluded.reason, agent_id = null, updated_at = excluded.updated_at
         where occurrences.state = 'claimed'`.execute(tx)
   }
   const open = [...due, ...live.map(row => row.due_at)].map(at => at.getTime())
