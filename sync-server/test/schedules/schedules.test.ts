@@ -257,6 +257,10 @@ describe('schedules', () => {
       expect((await claim(schedule, first)).status).toBe(200)
       april('01T08:00')
       expect((await listed(schedule)).overdue).toMatchObject({ since: first })
+      // Somebody else's question settles it as skipped: nobody took it all the same.
+      april('02T12:00')
+      await due(schedule, other)
+      expect((await listed(schedule)).overdue).toMatchObject({ since: first })
       const patch = (body: unknown) => test.call('PATCH', `/v1/schedules/${schedule}`, { as: ann, body })
       await patch({ enabled: false })
       expect((await listed(schedule)).overdue).toBeNull()
