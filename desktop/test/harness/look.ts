@@ -38,6 +38,10 @@ const run = async (page: Page): Promise<void> => {
   await page.getByTestId('run-button').click()
   await page.waitForTimeout(2500)
 }
+const typed = async (page: Page): Promise<void> => {
+  await page.locator('.cm-content').click()
+  await page.keyboard.type('-- not stored')
+}
 const shots: [name: string, scene: string, hash: string, act?: (page: Page) => Promise<unknown>][] = [
   ['empty', 'empty', '#/'],
   ['home', 'sample', '#/'],
@@ -111,6 +115,25 @@ const shots: [name: string, scene: string, hash: string, act?: (page: Page) => P
       await page.keyboard.type('-- while the host is away')
     },
   ],
+  [
+    'full-disk-publish',
+    'full-disk',
+    `#/p/${P}/build/s3`,
+    async page => {
+      await typed(page)
+      await page.getByTestId('publish-button').click()
+      await page.getByTestId('publish-confirm').click()
+    },
+  ],
+  [
+    'full-disk-run',
+    'full-disk',
+    `#/p/${P}/build/s3`,
+    async page => {
+      await typed(page)
+      await page.getByTestId('run-button').click()
+    },
+  ],
   ['viewer', 'viewer', `#/p/${P}/build/s3`],
   ['viewer-home', 'viewer', '#/'],
   ['viewer-schedules', 'viewer', '#/schedules'],
@@ -127,6 +150,7 @@ for (const [theme, width] of [
   ['light', 1440],
   ['dark', 1440],
   ['light', 960],
+  ['dark', 960],
 ] as const) {
   const browser = await launchChromium({ colorScheme: theme, viewport: { width, height: 900 } })
   const page = await browser.context.newPage()

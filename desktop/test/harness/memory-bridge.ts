@@ -17,6 +17,11 @@ const AWAY = {
   message: 'The local host does not answer.',
   hint: 'Start it again: `pluto serve`. What was stored is safe.',
 } as const
+const NO_ROOM = {
+  code: 'internal',
+  message: 'IO Error: Could not write to file "state.duckdb": No space left on device',
+  hint: 'Make room on the disk; what is in this window is stored as soon as there is.',
+} as const
 const CORRUPT = {
   code: 'state.corrupt',
   message: 'Record 0190a000-0000-7000-8000-000000000001 of records in state.duckdb cannot be read.',
@@ -50,6 +55,7 @@ export function memoryBridge(world: World): Bridge {
       if (world.scene === 'unread' && method === 'result.rows' && offset > 0)
         return { ok: false, error: CORRUPT }
       if (world.scene === 'away' && method === 'document.append') return { ok: false, error: AWAY }
+      if (world.scene === 'full-disk' && method === 'document.append') return { ok: false, error: NO_ROOM }
       const handler = handlers[method] as ((input: unknown) => unknown) | undefined
       if (!handler)
         return {

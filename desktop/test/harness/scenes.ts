@@ -10,6 +10,8 @@ export type Scene =
   | 'unread'
   /** The host stores nothing any more. */
   | 'away'
+  /** The host is there, and its disk has no room. */
+  | 'full-disk'
   | 'viewer'
   /** A publish was refused. */
   | 'refused'
