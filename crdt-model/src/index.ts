@@ -117,7 +117,7 @@ export {
   pipelineFromDoc,
   readPipeline,
 } from './documents/read-pipeline.ts'
-export { rebaseDefinition } from './documents/rebase.ts'
+export { type PipelineEdits, rebaseDefinition, Without } from './documents/rebase.ts'
 export {
   type NamedDoc,
   type PipelineDoc,

@@ -34,12 +34,11 @@ export function rebased(kind: DocumentInfo['kind'], edits: Edits, now: Doc): Uin
 }
 
 function rebasedPipeline({ base, mine }: Edits, now: Doc): Doc {
-  const definitionOf = (doc: Doc) => pipelineFromDoc(doc as A.Doc<PipelineDoc>)
-  const wanted = rebaseDefinition({
-    base: definitionOf(base),
-    mine: definitionOf(mine),
-    theirs: definitionOf(now),
-  })
+  const theirs = pipelineFromDoc(now as A.Doc<PipelineDoc>)
+  const wanted = rebaseDefinition(
+    { base: base as A.Doc<PipelineDoc>, mine: mine as A.Doc<PipelineDoc> },
+    theirs,
+  )
   return makeEqualTo(A.clone(now) as A.Doc<PipelineDoc>, wanted, 'edits that waited')
 }
 

@@ -42,6 +42,9 @@ export class Sync {
   #error: AppError | null = null
   #lastSyncedAt: string | null = null
   #rounds = 0
+  /** How often a sync was asked for, and how often that was when what was last read was begun. */
+  #asks = 0
+  #answered = 0
 
   constructor(options: SyncOptions) {
     this.#o = options
@@ -110,12 +113,16 @@ export class Sync {
     return isLive(this.#view())
   }
 
-  /** Syncs now and resolves when there is nothing more to do, or when it failed; the status says which. */
+  /**
+   * Syncs now and resolves when there is nothing more to do, or when it failed; the status says which. What the server had when this was called
+   * is here then.
+   */
   async now(): Promise<SyncStatus> {
     this.#failures = 0
     this.#signedIn = true
     this.#standing.serverSeq = null
     this.#asked = true
+    this.#asks++
     const from = this.#rounds
     this.#waker.rouse(true)
     await new Promise<void>(resolve => {
@@ -160,7 +167,7 @@ export class Sync {
       paused: this.#paused,
       signedIn: this.#signedIn,
       cursor,
-      serverSeq,
+      serverSeq: this.#asks === this.#answered ? serverSeq : null,
       more,
       waiting: this.#o.documents.sendable(this.#o.workspaceId),
       digest,
@@ -192,13 +199,13 @@ export class Sync {
     const action = nextAction(this.#view())
     switch (action.do) {
       case 'snapshot':
-        return await this.#incoming.snapshot()
+        return await this.#read(() => this.#incoming.snapshot())
       case 'pull':
-        return await this.#incoming.pull()
+        return await this.#read(() => this.#incoming.pull())
       case 'push':
         return await this.#outgoing.push(this.#asked)
       case 'heal':
-        return await this.#incoming.heal()
+        return await this.#read(() => this.#incoming.heal())
       case 'compare':
         if (await this.#incoming.fetchUnreadable()) return
         return await this.#compareLater()
@@ -206,13 +213,20 @@ export class Sync {
         if (await this.#incoming.fetchUnreadable()) return
         await this.#settled()
         if (await this.#waker.sleep(this.#live.streaming ? POLL_BESIDE_EVENTS_MS : POLL_MS)) return
-        return await this.#incoming.pull()
+        return await this.#read(() => this.#incoming.pull())
       case 'rest':
         this.#rounds++
         this.#tell()
         await this.#waker.sleep(POLL_MS)
         if (action.why === 'signed_out') this.#signedIn = true
     }
+  }
+
+  /** Reads from the server. Who asks for a sync meanwhile wants what is there then: that read began too early for it. */
+  async #read(read: () => Promise<void>): Promise<void> {
+    const asks = this.#asks
+    await read()
+    this.#answered = asks
   }
 
   /** Nothing to pull and nothing to push. */
@@ -236,8 +250,10 @@ export class Sync {
         ),
       )
     this.#lastSyncedAt = isoTime(now)
-    this.#rounds++
-    this.#asked = false
+    if (this.#asks === this.#answered) {
+      this.#rounds++
+      this.#asked = false
+    }
     this.#caughtUp()
   }
 
@@ -248,7 +264,7 @@ export class Sync {
       this.#o.documents.waiting({ workspaceId: this.#o.workspaceId }) > this.#view().waiting
     this.#caughtUp()
     if (!this.#asked && (await this.#waker.sleep(incomparable ? POLL_MS : COMPARE_AFTER_MS))) return
-    await this.#incoming.pull()
+    await this.#read(() => this.#incoming.pull())
     if (incomparable && nextAction(this.#view()).do === 'compare') await this.#settled()
   }
 

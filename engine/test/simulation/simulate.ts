@@ -189,15 +189,29 @@ export class World {
     for (const device of this.devices) await this.#recover(device)
     const until = performance.now() + HEAL_MS
     for (;;) {
+      const there = await this.#serverSeq()
       const states = await Promise.all(this.devices.filter(device => this.isAllowed(device)).map(settle))
+      for (const { device, asked, state, seq } of states)
+        if (asked && state === 'in_sync' && seq < there)
+          this.trace.problem(
+            `${device} was asked to sync when the log had ${there}, and is in sync at ${seq}`,
+          )
       const waiting = states.filter(state => !state.done)
-      if (waiting.length === 0 && new Set(states.map(state => state.seq)).size === 1) return
+      if (waiting.length === 0 && states.every(({ seq }) => seq === states[0]?.seq && seq >= there)) return
       if (performance.now() > until) {
         const lines = [...states.map(state => JSON.stringify(state)), ...(await this.stuck())]
         throw new Error(`the devices do not agree:\n${lines.join('\n')}`)
       }
       await pause(10)
     }
+  }
+
+  async #serverSeq(): Promise<number> {
+    const { rows } = await this.cluster.sql.query<{ seq: string }>(
+      'select seq from workspace_counters where workspace_id = $1',
+      [this.workspaceId],
+    )
+    return Number(rows[0]?.seq ?? 0)
   }
 
   /** Some devices have sent what they have by then, and others do not hear of it before they come back. */
@@ -401,15 +415,18 @@ export class World {
 interface Settled {
   readonly device: string
   readonly done: boolean
+  /** It answered in time. */
+  readonly asked: boolean
+  readonly state: string
   readonly seq: number
 }
 
 async function settle(device: SimDevice): Promise<Settled> {
   const { sync, publisher } = device.running
-  await Promise.race([sync.now(), pause(3_000)])
+  const asked = await Promise.race([sync.now().then(() => true), pause(3_000).then(() => false)])
   await Promise.race([publisher.settled(device.workspaceId), pause(3_000)])
   const status = sync.status()
   const publishes = publisher.waiting(device.workspaceId)
   const done = status.state === 'in_sync' && status.waiting === 0 && publishes === 0
-  return { device: device.name, done, ...status, ...(done ? {} : { publishes }) }
+  return { device: device.name, done, asked, ...status, ...(done ? {} : { publishes }) }
 }

@@ -24,6 +24,10 @@ export class Device {
   cut = false
   /** What is pushed waits for it. */
   hold: Promise<void> = Promise.resolve()
+  /** The answer to a reading of the log waits for it. */
+  holdReading: Promise<void> = Promise.resolve()
+  /** It hears no live events. */
+  deaf = false
   /** Its time of day is so far from the true one. */
   skewMs = 0
   /** What its program knows of documents; counts from the next `open`. */
@@ -76,14 +80,16 @@ export class Device {
           this.onPush('asked')
           await this.hold
         }
-        if (this.cut) throw new TypeError('fetch failed')
         const url = new URL(String(input))
-        if (init?.method !== 'POST' && url.pathname.endsWith('/changes'))
+        if (this.cut || (this.deaf && url.pathname.endsWith('/events'))) throw new TypeError('fetch failed')
+        const reading = init?.method !== 'POST' && url.pathname.endsWith('/changes')
+        if (reading)
           this.readings.push({
             after: Number(url.searchParams.get('after')),
             limit: Number(url.searchParams.get('limit')),
           })
         const response = await fetch(input, init)
+        if (reading) await this.holdReading
         if (init?.method === 'POST') this.onPush('answered')
         if (this.loseReplies > 0 && init?.method === 'POST') {
           this.loseReplies--

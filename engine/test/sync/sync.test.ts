@@ -58,6 +58,30 @@ const same = async (a: Device, b: Device, documentId: string) => {
 }
 
 describe('sync against the real server', () => {
+  it('[SYNC1] a sync that is asked for while the log is being read brings what was there when it was asked for', async () => {
+    await fresh()
+    const [a, b] = [await device(ada), await device(bob)]
+    b.deaf = true
+    await Promise.all([a.sync.start(), b.sync.start()])
+    const documentId = await a.createPipeline('p')
+    await a.sync.now()
+    expect(await b.sync.now()).toMatchObject({ state: 'in_sync' })
+
+    const reading = Promise.withResolvers<void>()
+    b.holdReading = reading.promise
+    const before = b.readings.length
+    const early = b.sync.now()
+    await eventually('a reading is under way', () => b.readings.length > before)
+    await systemClock.sleep(100)
+    await a.describe(documentId, 'new')
+    await a.sync.now()
+    const late = b.sync.now()
+    reading.resolve()
+    expect(await late).toMatchObject({ state: 'in_sync' })
+    expect(await b.text(documentId)).toBe('new')
+    await early
+  })
+
   it('[SYNC1][DOC11] texts longer than a change takes reach the other device, new or edited', async () => {
     await fresh()
     const [a, b] = [await device(ada), await device(bob)]

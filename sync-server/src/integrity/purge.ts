@@ -6,7 +6,6 @@ import {
   makeEqualTo,
   type PipelineDefinition,
   pipelineToFiles,
-  rebaseDefinition,
 } from '@pluto-duck/crdt-model'
 import { AppError } from '@pluto-duck/crdt-model/errors'
 import { newId } from '@pluto-duck/crdt-model/protocol'
@@ -69,7 +68,7 @@ interface Prepared {
 interface VersionRow {
   number: number
   content_hash: string
-  definition: string
+  heads: string[]
 }
 
 /** What a purge of the document would do. Nothing is changed. */
@@ -189,7 +188,7 @@ async function prepare(
   const ofDrafts: Logged[] = []
   for (const { id } of drafts.rows) ofDrafts.push(...(await readChanges(db, workspaceId, id)))
   const versions = await sql<VersionRow>`
-    select number, content_hash, definition from versions where pipeline_id = ${documentId} and not purged
+    select number, content_hash, heads from versions where pipeline_id = ${documentId} and not purged
     order by number`.execute(db)
   // The first change of comments is the same for everybody and says nothing.
   const comments = await sql<{ id: string }>`
@@ -229,22 +228,32 @@ async function prepare(
     }
   }
 
-  const clean = await withReplayer(replayer, one => cleaner(one, db, workspaceId, documentId, log, guilty))
-  const content = clean.content
   const current = versions.rows.at(-1)
-  // Without a change to blame only what is the content now is known to be without the secret.
-  const stays = (row: VersionRow): boolean =>
-    guilty.length === 0
-      ? row.content_hash === contentHash(content)
-      : contentHash(clean.of(JSON.parse(row.definition))) === row.content_hash
-  const published = current ? (guilty.length > 0 ? clean.of(JSON.parse(current.definition)) : content) : null
+  const { content, published, gone } = await withReplayer(replayer, async one => {
+    const at = await cleaner(one, db, workspaceId, documentId, log, guilty)
+    const content = (await at(null)) as PipelineDefinition
+    if (guilty.length === 0) {
+      // Without a change to blame only what is the content now is known to be without the secret.
+      const hash = contentHash(content)
+      const gone = versions.rows.filter(row => row.content_hash !== hash)
+      return { content, published: current ? content : null, gone }
+    }
+    let published: PipelineDefinition | null = null
+    const gone: VersionRow[] = []
+    for (const row of versions.rows) {
+      const clean = await at(row.heads)
+      if (clean === null || contentHash(clean) !== row.content_hash) gone.push(row)
+      if (row === current) published = clean ?? content
+    }
+    return { content, published, gone }
+  })
   const first = createPipeline(published ?? content, { actor: serverActor() })
   const heads = Automerge.getHeads(first)
   const whole = makeEqualTo(first, content, 'purge')
   return {
     plan: {
       ...plan,
-      versions: versions.rows.filter(row => !stays(row)).map(row => row.number),
+      versions: gone.map(row => row.number),
       new_version: current ? current.number + 1 : null,
     },
     ...of,
@@ -312,7 +321,10 @@ async function withReplayer<T>(
   }
 }
 
-/** The content now, and what any content of the pipeline is without the effect of the guilty changes. */
+/**
+ * Answers what the pipeline is at some heads, or as it stands now (null), without what the guilty changes wrote; null for heads of a
+ * history that counts no more: nobody can tell what of it the guilty changes were made from.
+ */
 async function cleaner(
   replayer: Replayer,
   db: Executor,
@@ -320,22 +332,20 @@ async function cleaner(
   documentId: string,
   log: readonly Logged[],
   guilty: readonly string[],
-): Promise<{ content: PipelineDefinition; of: (definition: PipelineDefinition) => PipelineDefinition }> {
+): Promise<(heads: readonly string[] | null) => Promise<PipelineDefinition | null>> {
   const failed = (reason: string): AppError =>
     new AppError('document.corrupt', `The document cannot be read: ${reason}.`, {
       hint: 'Run `pluto-server verify` first.',
     })
-  const at = async (heads: readonly string[]): Promise<PipelineDefinition> => {
-    const read = await replayer.step<'version'>({ kind: 'version', heads })
-    if (!read.ok) throw failed(read.reason)
-    // Written anew by this program it would be without what only the newer one knows.
-    if (read.value.status === 'too_new')
-      throw new AppError('document.too_new', 'A newer program wrote this pipeline than this server knows.', {
-        hint: 'Update the server, then purge again. Nothing was changed.',
-      })
-    if (read.value.status !== 'ok') throw failed('it is no pipeline there')
-    return JSON.parse(read.value.definition) as PipelineDefinition
-  }
+  const [first] = log.filter(change => guilty.includes(change.hash) && change.deps.length === 0)
+  if (first)
+    throw new AppError(
+      'request.invalid',
+      `Change ${first.hash} made the document: it cannot be taken out of it.`,
+      {
+        hint: 'Take the secret out of the text in the app, sync, then purge without --change.',
+      },
+    )
   await replayer.step<'begin'>({ kind: 'begin', draft: false, structure: true })
   for await (const changes of documentPages(db, workspaceId, { id: documentId, base: null })) {
     const taken = await replayer.step<'changes'>({ kind: 'changes', changes })
@@ -343,24 +353,22 @@ async function cleaner(
   }
   const ended = await replayer.step<'end'>({ kind: 'end', compact: false })
   if (!ended.ok) throw failed(ended.reason)
-  const effects: { before: PipelineDefinition; after: PipelineDefinition }[] = []
-  for (const { hash, deps } of log.filter(change => guilty.includes(change.hash)).reverse()) {
-    if (deps.length === 0)
-      throw new AppError(
-        'request.invalid',
-        `Change ${hash} made the document: it cannot be taken out of it.`,
-        {
-          hint: 'Take the secret out of the text in the app, sync, then purge without --change.',
-        },
-      )
-    effects.push({ before: await at(deps), after: await at([hash]) })
+  return async heads => {
+    const read = await replayer.step<'version'>({
+      kind: 'version',
+      heads: heads ?? ended.value.heads,
+      without: guilty,
+    })
+    if (!read.ok) throw failed(read.reason)
+    // Written anew by this program it would be without what only the newer one knows.
+    if (read.value.status === 'too_new')
+      throw new AppError('document.too_new', 'A newer program wrote this pipeline than this server knows.', {
+        hint: 'Update the server, then purge again. Nothing was changed.',
+      })
+    if (heads !== null && read.value.status === 'unknown_heads') return null
+    if (read.value.status !== 'ok') throw failed('it is no pipeline there')
+    return JSON.parse(read.value.definition) as PipelineDefinition
   }
-  const of = (definition: PipelineDefinition): PipelineDefinition =>
-    effects.reduce(
-      (mine, { before, after }) => rebaseDefinition({ base: after, mine, theirs: before }),
-      definition,
-    )
-  return { content: of(await at(ended.value.heads)), of }
 }
 
 /** Waits for what is being said about drafts. Before the audit's row: who says something locks its draft first. */

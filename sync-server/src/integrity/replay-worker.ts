@@ -1,10 +1,10 @@
 import { parentPort } from 'node:worker_threads'
 import * as Automerge from '@automerge/automerge'
-import type { PipelineDoc } from '@pluto-duck/crdt-model'
+import { type PipelineDoc, Without } from '@pluto-duck/crdt-model'
 import { decodeChangeBytes } from '../changes/admission/decode.ts'
 import { DocumentIndex } from '../changes/admission/document-index.ts'
 import { checkStructure } from '../changes/admission/structure.ts'
-import { contentOf, type VersionContent } from '../versions/at-heads.ts'
+import { contentOf, contentOfDefinition, type VersionContent } from '../versions/at-heads.ts'
 import type { BadChange, LoggedChange, Replayed, ReplayReply, ReplayRequest } from './replay.ts'
 
 /** The other side of `Replayer`: one document, rebuilt change by change. It is killed when a step fails. */
@@ -114,6 +114,7 @@ class VersionReader {
   readonly #all: readonly { readonly hash: string; readonly bytes: Uint8Array }[]
   #doc = Automerge.init<PipelineDoc>()
   #has = new Set<string>()
+  #without: { readonly hashes: readonly string[]; readonly reader: Without } | null = null
 
   constructor(whole: Automerge.Doc<PipelineDoc>) {
     this.#whole = whole
@@ -141,7 +142,19 @@ class VersionReader {
     return contentOf(this.#doc)
   }
 
+  /** Of heads that have none of the changes in their past the content is what it is. */
+  readWithout(heads: readonly string[], hashes: readonly string[]): VersionContent {
+    const content = this.read(heads)
+    if (content.status !== 'ok' || !hashes.some(hash => this.#has.has(hash))) return content
+    if (!this.#without || !same(this.#without.hashes, hashes)) {
+      this.#without?.reader.free()
+      this.#without = { hashes, reader: new Without(this.#whole, hashes) }
+    }
+    return contentOfDefinition(this.#without.reader.at(heads))
+  }
+
   free(): void {
+    this.#without?.reader.free()
     Automerge.free(this.#doc)
     Automerge.free(this.#whole)
   }
@@ -159,7 +172,7 @@ function answer(request: ReplayRequest): Replayed[ReplayRequest['kind']] {
     case 'end':
       return end(request.compact)
     case 'version':
-      return versions?.read(request.heads) ?? { status: 'unknown_heads' }
+      return versions?.readWithout(request.heads, request.without ?? []) ?? { status: 'unknown_heads' }
   }
 }
 

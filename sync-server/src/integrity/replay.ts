@@ -32,7 +32,8 @@ export type ReplayStep =
   | { readonly kind: 'snapshot'; readonly bytes: Uint8Array }
   /** All is there: the proof that what is saved loads again. The versions are asked for after it. */
   | { readonly kind: 'end'; readonly compact: boolean }
-  | { readonly kind: 'version'; readonly heads: readonly string[] }
+  /** The content there, without what the changes of `without` wrote. */
+  | { readonly kind: 'version'; readonly heads: readonly string[]; readonly without?: readonly string[] }
 
 export interface Replayed {
   readonly begin: null

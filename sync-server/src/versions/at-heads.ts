@@ -3,6 +3,7 @@ import {
   canonicalJson,
   contentHash,
   kindOf,
+  type PipelineDefinition,
   type PipelineDoc,
   pipelineFromDoc,
   pipelineToFiles,
@@ -35,11 +36,12 @@ export const contentOf = (doc: Automerge.Doc<PipelineDoc>): VersionContent => {
   if (kindOf(doc) !== 'pipeline') return { status: 'not_a_pipeline' }
   // What this server does not know of it would not be in the content.
   if (Number(doc.schema_version) > SCHEMA_VERSION) return { status: 'too_new' }
-  const definition = pipelineFromDoc(doc)
-  return {
-    status: 'ok',
-    definition: canonicalJson(definition),
-    contentHash: contentHash(definition),
-    files: pipelineToFiles(definition),
-  }
+  return contentOfDefinition(pipelineFromDoc(doc))
 }
+
+export const contentOfDefinition = (definition: PipelineDefinition): VersionContent => ({
+  status: 'ok',
+  definition: canonicalJson(definition),
+  contentHash: contentHash(definition),
+  files: pipelineToFiles(definition),
+})

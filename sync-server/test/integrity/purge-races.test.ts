@@ -1,5 +1,12 @@
 import * as Automerge from '@automerge/automerge'
-import { editPipeline, forkDraft, updateStepSql } from '@pluto-duck/crdt-model'
+import {
+  editPipeline,
+  forkDraft,
+  type PipelineDoc,
+  pipelineFromDoc,
+  spliceStepSql,
+  updateStepSql,
+} from '@pluto-duck/crdt-model'
 import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely'
 import { v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -110,6 +117,43 @@ const sound = async (workspaceId: string): Promise<void> =>
   expect(await verify(database.db, { workspaceId })).toMatchObject({ open: 0, findings: [] })
 
 describe('a purge', () => {
+  it('[PURGE2] of a named change no letter is left, though somebody edited its word since', async () => {
+    const { pipeline, device, workspaceId, publishAt, doc } = await world()
+    const edits = [
+      [9, 'hunter2'],
+      [12, '-'],
+      [9, 'my'],
+    ] as const
+    let now = setSql(doc, `select '' as x`)
+    await appender.append(device.push(pipeline, [Automerge.getLastLocalChange(now)!]))
+    const written: string[] = []
+    for (const [at, text] of edits) {
+      now = editPipeline(now, 'type', d => spliceStepSql(d, 'a', at - 1, 0, text))
+      const change = Automerge.getLastLocalChange(now)!
+      await appender.append(device.push(pipeline, [change]))
+      written.push(Automerge.decodeChange(change).hash)
+    }
+    expect(await publishAt([written[1]!])).toMatchObject({ made: true })
+    const guilty = [written[0]!]
+    expect(await purgeDocument(parts, pipeline, guilty, 'a password')).toMatchObject({
+      reverted: guilty,
+      versions: [1],
+      new_version: 2,
+    })
+    const { rows } = await sql<{ bytes: Buffer }>`
+      select bytes from changes where document_id = ${pipeline} order by seq`.execute(log.db)
+    const left = Automerge.applyChanges(
+      Automerge.init<PipelineDoc>(),
+      rows.map(row => row.bytes),
+    )[0]
+    const text = pipelineFromDoc(left).steps[0]!.sql
+    expect(text).toBe(`select 'my-' as x`)
+    const versions = await sql<{ text: string }>`
+      select definition as text from versions where pipeline_id = ${pipeline}`.execute(log.db)
+    expect(versions.rows.map(row => row.text).join()).not.toMatch(/hun|ter2/)
+    await sound(workspaceId)
+  })
+
   it('[PURGE3] of what a newer program wrote is refused with a word, and changes nothing', async () => {
     const { device, pipeline, doc, workspaceId } = await world()
     const newer = Automerge.change(doc, d => {
