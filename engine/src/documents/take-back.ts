@@ -4,7 +4,8 @@ import { dueRewrite } from '../state/index.ts'
 import type { DocumentStore } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
 import type { Refusal } from './events.ts'
-import { putErasing, removeFromOutbox } from './rows.ts'
+import { ownChanges, topUp } from './forks.ts'
+import { putErasing, readDocument, removeFromOutbox } from './rows.ts'
 
 /** What is here of a workspace after leaving it: local drafts, and documents that could not be made into one. */
 export interface LeftBehind {
@@ -36,7 +37,7 @@ export class TakeBack {
       const ords = [...waiting.values()]
       this.#store.forget(entry)
       await this.#store.flush()
-      const base = await this.#store.serverSide(documentId)
+      const base = await this.#serverSide(documentId)
       // A draft that the server has nothing of is an edit of its pipeline.
       const fork =
         base === null && info.base !== null ? await this.#store.forkPoint(documentId, info.base) : null
@@ -65,6 +66,21 @@ export class TakeBack {
     this.#store.emit({ kind: 'reset', documentId, draftId })
     this.#store.emitListed(documentId)
     return draftId
+  }
+
+  /**
+   * A document as the server has it, null for nothing; a draft with what it took in of its pipeline since, which is no edit of its own.
+   */
+  async #serverSide(documentId: string): Promise<Uint8Array | null> {
+    const bytes = await this.#store.serverSide(documentId)
+    const { base } = this.#store.info(documentId)
+    if (bytes === null || base === null) return bytes
+    const { doc: pipeline } = await this.#store.load(base)
+    const own = ownChanges(await readDocument(this.#store.state, documentId))
+    const there = topUp(A.load<unknown>(bytes), pipeline, own)
+    const whole = A.save(there)
+    A.free(there)
+    return whole
   }
 
   /** Drafts that build on what the server has not acknowledged of their pipeline. */

@@ -4,7 +4,7 @@ import { newId, type VoidRecord, voidedBy } from '@pluto-duck/crdt-model/protoco
 import type { State } from '../state/index.ts'
 import { describeChanges, type StoredChange } from './admit.ts'
 import { type LocalDraft, listDrafts, readDraft } from './drafts.ts'
-import { baseHeads, buildDraft } from './forks.ts'
+import { baseHeads, buildDraft, topUp } from './forks.ts'
 import { rebased } from './rebased.ts'
 import type { DocumentInfo } from './rows.ts'
 import { loadable, type Sorted, withoutHistory } from './voids.ts'
@@ -88,9 +88,11 @@ function serverSide(
 ): Doc {
   if (!base)
     return acknowledged.length > 0 ? A.applyChanges(A.init<unknown>(), [...acknowledged])[0] : begun(own)
+  const all = own.map(change => change.bytes)
+  // What it took in of its pipeline since is no edit of its own.
   return acknowledged.length > 0
-    ? buildDraft(base, acknowledged)
-    : forkAt(base, baseHeads(own.map(change => change.bytes)))
+    ? topUp(buildDraft(base, acknowledged), base, all)
+    : forkAt(base, baseHeads(all))
 }
 
 /** A document as its first change made it. */

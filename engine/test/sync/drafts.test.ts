@@ -1,4 +1,5 @@
-import { forkAt, pipelineFromDoc } from '@pluto-duck/crdt-model'
+import * as A from '@automerge/automerge'
+import { editPipeline, forkAt, type PipelineDoc, pipelineFromDoc, spliceReport } from '@pluto-duck/crdt-model'
 import { draftRoutes, newId, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { describe, expect, it } from 'vitest'
 import type { Device } from './device.ts'
@@ -81,6 +82,24 @@ describe('drafts on devices', () => {
     await late.sync.start()
     await late.until('in_sync', 0)
     expect(await standing(late)).toEqual(['theirs', 'ours'])
+
+    // What it took in is no edit of its own when it is refused.
+    const report = (doc: A.Doc<unknown>) => pipelineFromDoc(doc as A.Doc<PipelineDoc>).report
+    const write = (documentId: string, text: string) =>
+      a.documents.edit<PipelineDoc>(documentId, doc =>
+        editPipeline(doc, 'type', d => spliceReport(d, 0, 0, text)),
+      )
+    a.sync.pause(true)
+    await write(pipeline, 'the pipeline says')
+    await a.documents.takeInBase(draft, await a.heads(pipeline))
+    await write(draft, 'mine: ')
+    const { bytes, baseBytes } = await a.documents.draft(
+      await a.documents.refuse(draft, { code: 'invalid', reason: 'merged' }),
+    )
+    expect([bytes, baseBytes].map(one => report(A.load(one!)))).toEqual([
+      'mine: the pipeline says',
+      'the pipeline says',
+    ])
   })
 
   it('[FORK3] a merged draft is the pipeline on every device; what is typed into it then is kept as a local draft', async () => {
