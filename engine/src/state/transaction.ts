@@ -13,6 +13,8 @@ export interface Prepared {
   bindBlob(at: number, value: Uint8Array): void
   run(): Promise<unknown>
   runAndReadAll(): Promise<{ getRowObjectsJS(): Record<string, unknown>[] }>
+  /** Gives back what it holds: until then, the database is open. */
+  destroySync(): void
 }
 
 /** Takes many rows of one table. */
@@ -57,14 +59,16 @@ export class Statements {
   }
 
   async run(sql: string, ...values: readonly Cell[]): Promise<void> {
-    await this.#counted(async () => await (await this.#bound(sql, values)).run())
+    await this.#counted(() => this.#with(sql, values, async statement => void (await statement.run())))
   }
 
   async all<R = Row>(sql: string, ...values: readonly Cell[]): Promise<R[]> {
-    return await this.#counted(async () => {
-      const result = await (await this.#bound(sql, values)).runAndReadAll()
-      return result.getRowObjectsJS().map(row => plain(row) as R)
-    })
+    return await this.#counted(() =>
+      this.#with(sql, values, async statement => {
+        const result = await statement.runAndReadAll()
+        return result.getRowObjectsJS().map(row => plain(row) as R)
+      }),
+    )
   }
 
   /** Resolves when nothing runs; what is asked for from then on waits for `resume`. */
@@ -78,6 +82,7 @@ export class Statements {
       await new Promise<void>(resolve => {
         this.#idle = resolve
       })
+    for (const statement of this.#prepared.values()) statement.destroySync()
     this.#prepared.clear()
   }
 
@@ -138,22 +143,38 @@ export class Statements {
   /**
    * Only what reads no table is kept prepared: inserts, and the ends of transactions. DuckDB (1.5.6) plans a statement by the statistics that its table has at that moment and
    * does not plan it again when rows come: a SELECT … ORDER BY prepared on an empty table gives garbage for texts (STATE6).
+   *
+   * Everything else is destroyed here. Left to the garbage collector a statement holds its database open after `closeSync`, until some later moment: whoever opens the file
+   * before that has the log of his commits taken away by the end of the first (STATE9).
    */
-  async #bound(sql: string, values: readonly Cell[]): Promise<Prepared> {
-    let statement = this.#prepared.get(sql)
-    if (!statement) {
-      statement = await this.#connection.prepare(sql)
-      if (/^\s*(insert|begin|commit|rollback)\b/i.test(sql)) this.#prepared.set(sql, statement)
+  async #with<T>(
+    sql: string,
+    values: readonly Cell[],
+    work: (statement: Prepared) => Promise<T>,
+  ): Promise<T> {
+    const statement = this.#prepared.get(sql) ?? (await this.#connection.prepare(sql))
+    // Of several that were prepared at once, the first is kept.
+    if (KEPT.test(sql) && !this.#prepared.has(sql)) this.#prepared.set(sql, statement)
+    const kept = this.#prepared.get(sql) === statement
+    try {
+      bind(statement, values)
+      return await work(statement)
+    } finally {
+      if (!kept) statement.destroySync()
     }
-    values.forEach((value, index) => {
-      const at = index + 1
-      if (value === null) statement.bindNull(at)
-      else if (typeof value === 'string') statement.bindVarchar(at, value)
-      else if (typeof value === 'number') statement.bindBigInt(at, BigInt(value))
-      else if (typeof value === 'boolean') statement.bindBoolean(at, value)
-      else statement.bindBlob(at, value)
-    })
-    return statement
+  }
+}
+
+const KEPT = /^\s*(insert|begin|commit|rollback)\b/i
+
+function bind(statement: Prepared, values: readonly Cell[]): void {
+  for (const [index, value] of values.entries()) {
+    const at = index + 1
+    if (value === null) statement.bindNull(at)
+    else if (typeof value === 'string') statement.bindVarchar(at, value)
+    else if (typeof value === 'number') statement.bindBigInt(at, BigInt(value))
+    else if (typeof value === 'boolean') statement.bindBoolean(at, value)
+    else statement.bindBlob(at, value)
   }
 }
 

@@ -107,6 +107,9 @@ class LightStatement implements Prepared {
       for (const name of this.#truths) if (row[name] !== null) row[name] = row[name] === 1
     return { getRowObjectsJS: () => rows }
   }
+
+  /** SQLite's statements end with their connection. */
+  destroySync(): void {}
 }
 
 class LightAppender implements Appender {

@@ -1,8 +1,20 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { DuckDBInstance } from '@duckdb/node-api'
 import type { AppError } from '@pluto-duck/crdt-model/errors'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -18,6 +30,22 @@ const folder = () => {
 afterEach(() => {
   for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true })
 })
+
+setFlagsFromString('--expose-gc')
+const collectGarbage: () => void = runInNewContext('gc')
+
+/** What this process has open in the folder, where the system tells. */
+const heldFiles = (path: string): string[] =>
+  existsSync('/proc/self/fd')
+    ? readdirSync('/proc/self/fd').flatMap(fd => {
+        try {
+          return [readlinkSync(`/proc/self/fd/${fd}`)].filter(file => file.startsWith(path))
+        } catch {
+          // The one that listed them.
+          return []
+        }
+      })
+    : []
 
 describe('state', () => {
   it('[STATE1] one host owns the folder; the second is told who', async () => {
@@ -188,6 +216,68 @@ describe('state', () => {
     expect(under).toBe(false)
     expect(await answered).toEqual([{ n: 4_285_715 }])
     await expect(state.read.all('select 1')).rejects.toMatchObject({ message: 'The local state is closed.' })
+  })
+
+  it('[STATE9] closing leaves nothing that holds the file, whatever the garbage collector has not come to yet', async () => {
+    const path = folder()
+    const deeds: Record<string, (state: State) => Promise<unknown>> = {
+      read: state => state.read.all('select * from meta'),
+      insert: state => state.write(tx => tx.run('insert into meta values ($1, $2)', crypto.randomUUID(), '')),
+      'insert at once': state =>
+        state.write(tx =>
+          Promise.all(
+            [1, 2, 3].map(() => tx.run('insert into meta values ($1, $2)', crypto.randomUUID(), '')),
+          ),
+        ),
+      'add many': state =>
+        state.write(tx =>
+          tx.insert(
+            'meta',
+            Array.from({ length: 20 }, () => [crypto.randomUUID(), '']),
+          ),
+        ),
+      'add the same': state =>
+        state.write(tx =>
+          tx.insert(
+            'meta',
+            Array.from({ length: 20 }, () => ['k', '']),
+          ),
+        ),
+      misspell: state => state.read.all('selec'),
+      fail: state => state.read.all("select error(key) from (values ('k')) as t(key)"),
+      rewrite: state => state.rewrite(),
+    }
+    for (const [what, deed] of Object.entries(deeds)) {
+      const state = await State.open(path)
+      for (let i = 0; i < 3; i++) await deed(state).catch(() => undefined)
+      // Collected, and what its memory held not freed yet: that is done in a later turn.
+      await new Promise(resolve => setImmediate(resolve))
+      collectGarbage()
+      await state.close()
+      expect({ what, held: heldFiles(path) }).toEqual({ what, held: [] })
+    }
+  })
+
+  it('[STATE9] what is stored after opening again in the same process is there when the process dies', async () => {
+    const path = folder()
+    for (let n = 0; n < 20; n++) {
+      const before = await State.open(path)
+      await before.write(tx => tx.run('insert into meta values ($1, $2)', `before ${n}`, ''))
+      for (let i = 0; i < 20; i++) await before.read.all('select * from meta')
+      await new Promise(resolve => setImmediate(resolve))
+      collectGarbage()
+      await before.close()
+      const state = await State.open(path)
+      await state.write(tx => tx.run('insert into meta values ($1, $2)', `after ${n}`, ''))
+      await new Promise(resolve => setImmediate(resolve))
+      const left = folder()
+      for (const name of readdirSync(path).filter(name => name.startsWith('state.duckdb')))
+        copyFileSync(join(path, name), join(left, name))
+      await state.close()
+      const next = await State.open(left)
+      expect(await next.read.first('select count(*) as n from meta')).toEqual({ n: 2 * (n + 1) })
+      await next.close()
+    }
   })
 
   it('[STATE5] the data folder is PLUTO_HOME, else the system’s place', () => {
