@@ -102,10 +102,10 @@ export class Publisher {
     }
   }
 
-  /** Resolves when nothing of the workspace is being sent. */
+  /** Resolves when nothing of the workspace is being sent. What failed meanwhile is told to whoever asked for it, not here. */
   async settled(workspaceId: string): Promise<void> {
     for (const [pipelineId, held] of this.#states)
-      if (held.workspaceId === workspaceId) await this.#queue.get(pipelineId)
+      if (held.workspaceId === workspaceId) await this.#queue.get(pipelineId)?.catch(() => undefined)
   }
 
   waiting(workspaceId: string): number {

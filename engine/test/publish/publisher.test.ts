@@ -79,6 +79,8 @@ describe('carrying out a publish', () => {
     publisher.ready(asked.workspace_id)
     await expect.poll(() => errors.length).toBe(1)
     expect(publisher.of(pipeline_id)).toMatchObject({ state: 'queued', maybe_sent: true })
+    // Who waits for the end of the sending did not ask for this event, and is not told that it failed.
+    await publisher.settled(asked.workspace_id)
     Reflect.deleteProperty(state, 'write')
     publisher.ready(asked.workspace_id)
     await expect.poll(() => publisher.of(pipeline_id).state).toBe('published')
