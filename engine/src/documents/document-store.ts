@@ -41,6 +41,8 @@ export interface Entry {
   writing: number
   /** After a failed write the entry holds what the disk does not: nothing more is stored through it. */
   failed: AppError | null
+  /** Of a draft: the entry of its pipeline that `doc` was built on, if that was in memory. */
+  under: Entry | null
   /** Changes since the snapshot, by row. */
   rows: number
   /** What the list says of it as far as the disk has it; null while the disk has nothing. */
@@ -126,12 +128,14 @@ export class DocumentStore {
       return held
     }
     if (this.unsettled.delete(documentId)) await this.flush()
-    const base = info.base === null ? null : (await this.load(info.base)).doc
+    const base = info.base === null ? null : await this.load(info.base)
     const { snapshot, changes } = await readDocument(this.state, documentId)
+    // A write of the pipeline failed meanwhile: it is not what it was.
+    if (base !== null && this.entries.get(base.documentId) !== base) return await this.load(documentId)
     let doc: Doc
     try {
       doc = base
-        ? buildDraft(base, ownChanges({ snapshot, changes }), this.actor(documentId))
+        ? buildDraft(base.doc, ownChanges({ snapshot, changes }), this.actor(documentId))
         : build(
             snapshot,
             changes.map(change => change.bytes),
@@ -169,7 +173,8 @@ export class DocumentStore {
   enter(documentId: string, doc: Doc, rows: number): Entry {
     const info = this.info(documentId)
     const durable = info.heads.length > 0 ? info : null
-    const entry: Entry = { doc, documentId, writing: 0, failed: null, rows, durable }
+    const under = info.base === null ? null : (this.entries.get(info.base) ?? null)
+    const entry: Entry = { doc, documentId, writing: 0, failed: null, under, rows, durable }
     this.entries.set(documentId, entry)
     for (const old of this.entries.values()) {
       if (this.entries.size <= CAPACITY) break
@@ -184,6 +189,13 @@ export class DocumentStore {
     this.actors.delete(entry.documentId)
     if (entry.writing > 0) this.unsettled.add(entry.documentId)
     this.free(entry)
+  }
+
+  /** The entry holds what the disk does not, and so do drafts that were built on it: all are read anew from the disk. */
+  fail(entry: Entry, error: AppError): void {
+    entry.failed = error
+    this.forget(entry)
+    for (const draft of this.entries.values()) if (draft.under === entry) this.forget(draft)
   }
 
   /** Until everything that was asked for before is on disk, or has failed. */
@@ -219,8 +231,7 @@ export class DocumentStore {
         },
         error => {
           entry.writing--
-          entry.failed = toAppError(error)
-          this.forget(entry)
+          this.fail(entry, toAppError(error))
         },
       )
   }
@@ -303,7 +314,8 @@ export class DocumentStore {
     entry.rows += fresh.length
     return {
       work: async tx => {
-        if (entry.failed) throw entry.failed
+        const failed = entry.failed ?? entry.under?.failed
+        if (failed) throw failed
         await putChanges(tx, documentId, firstOrd, fresh)
         if (how.local)
           await tx.insert(
@@ -319,12 +331,11 @@ export class DocumentStore {
       },
       failed: error => {
         entry.writing--
-        entry.failed = error
         if (how.local) for (const change of fresh) waiting.delete(change.hash)
         else for (const [hash, ord] of how.acknowledged) waiting.set(hash, ord)
         if (entry.durable) this.infos.set(documentId, entry.durable)
         else this.infos.delete(documentId)
-        this.forget(entry)
+        this.fail(entry, error)
       },
     }
   }

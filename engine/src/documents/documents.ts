@@ -210,11 +210,12 @@ export class Documents {
   async takeInBase(draftId: string, heads: readonly string[]): Promise<boolean> {
     const written = await this.#store.serial.run(async () => {
       const entry = await this.#store.load(draftId)
-      const { doc: base } = await this.#store.load(this.#store.baseOf(draftId))
+      const base = await this.#store.load(this.#store.baseOf(draftId))
       if (schemaOf(entry.doc) > this.#store.schema.version)
         throw tooNew(schemaOf(entry.doc), this.#store.schema.version)
       if (A.hasHeads(entry.doc, [...heads])) return { durable: Promise.resolve(), fresh: [] }
-      const part = forkAt(base, heads)
+      const part = forkAt(base.doc, heads)
+      entry.under = base
       try {
         entry.doc = A.emptyChange(A.merge(entry.doc, part), { message: 'take in the pipeline' })
       } catch (error) {

@@ -142,6 +142,7 @@ export class TakeIn {
     if (first.base !== null) {
       const base = await this.#store.load(first.base)
       entry.doc = topUp(entry.doc, base.doc, bytes)
+      entry.under = base
     }
     const topped = !sameHeads(before, A.getHeads(entry.doc))
     let fresh: StoredChange[]

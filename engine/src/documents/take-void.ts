@@ -342,8 +342,7 @@ export class TakeVoid {
         if (records) store.erasing.set(documentId, records)
         if (entry) {
           entry.writing--
-          entry.failed = error
-          store.forget(entry)
+          store.fail(entry, error)
         }
         if (before) store.infos.set(documentId, before)
         else store.infos.delete(documentId)

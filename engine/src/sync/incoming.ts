@@ -99,8 +99,11 @@ export class Incoming {
       drafts.push(...(await documents.adopt(workspaceId, items, null, await erased.upToNow())).drafts)
     })
     await documents.cleanDrafts(workspaceId, await erased.upToNow())
-    for (const { documentId } of documents.list(workspaceId)) {
-      if (there.has(documentId) || documents.waiting({ documentId }) > 0) continue
+    const listed = documents.list(workspaceId)
+    // A draft is read with its pipeline, so it goes first.
+    for (const { documentId } of [...listed.filter(one => one.base !== null), ...listed]) {
+      if (there.has(documentId) || !documents.has(documentId) || documents.waiting({ documentId }) > 0)
+        continue
       drafts.push(await documents.setAside(documentId))
     }
     this.#standing.diverged = documents

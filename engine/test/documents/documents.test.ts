@@ -327,6 +327,60 @@ describe('documents', () => {
     expect(await documents.drafts(workspaceId)).toEqual([])
   })
 
+  it('[FORK6] a draft is not stored on top of what could not be stored of its pipeline', async () => {
+    /** The disk takes everything but the first write, and not before what is asked for meanwhile waits behind that one. */
+    const behindFailure = async (first: () => Promise<unknown>, then: () => Promise<unknown>) => {
+      const gate = Promise.withResolvers<void>()
+      const begun = Promise.withResolvers<void>()
+      const write = state.write.bind(state)
+      state.write = () => {
+        state.write = write
+        begun.resolve()
+        return write(async () => {
+          await gate.promise
+          throw new Error('No space left on device')
+        })
+      }
+      const deeds = [first()]
+      await begun.promise
+      deeds.push(then())
+      await documents.read(pipeline, () => undefined)
+      gate.resolve()
+      const ends = await Promise.allSettled(deeds)
+      Reflect.deleteProperty(state, 'write')
+      return ends.map(end => end.status)
+    }
+    const doc = createPipeline({ name: 'weekly' })
+    const [pipeline, early, late] = [newId(), newId(), newId()]
+    const items = A.getAllChanges(doc).map(bytes => nextItem(pipeline, bytes))
+    const comes = () => documents.applyRemote(workspaceId, items, seq, [])
+
+    const fork = (documentId: string, heads: readonly string[]) =>
+      documents.fork({ documentId, base: pipeline, heads, title: 'try this' })
+    const forked = () => fork(early, A.getHeads(doc))
+    expect(await behindFailure(comes, forked)).toEqual(['rejected', 'rejected'])
+    expect(documents.list(workspaceId)).toEqual([])
+    await restart()
+    expect(documents.list(workspaceId)).toEqual([])
+    expect(documents.waiting({ workspaceId })).toBe(0)
+
+    await comes()
+    await forked()
+    const before = documents.waiting({ workspaceId })
+    // Behind an edit that is lost: one draft is begun on it, and one takes it in.
+    const edit = (text: string) => () => documents.edit(pipeline, one => described(one, text))
+    const heads = () => documents.read(pipeline, one => A.getHeads(one))
+    const onLost = async () => fork(late, await heads())
+    expect(await behindFailure(edit('lost'), onLost)).toEqual(['rejected', 'rejected'])
+    const takeIn = async () => documents.takeInBase(early, await heads())
+    expect(await behindFailure(edit('lost too'), takeIn)).toEqual(['rejected', 'rejected'])
+    expect(documents.has(late)).toBe(false)
+    expect(documents.waiting({ workspaceId })).toBe(before)
+    await documents.edit(early, one => described(one as A.Doc<PipelineDoc>, 'goes on'))
+    await restart()
+    expect([await description(pipeline), await description(early)]).toEqual(['', 'goes on'])
+  })
+
   it('[HOSTDOC5] a refused new document leaves the list and stays as a draft', async () => {
     const documentId = await create()
     await documents.refuse(documentId, { code: 'permission', reason: 'no' })

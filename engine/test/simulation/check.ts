@@ -207,7 +207,8 @@ async function checkDevice(
   for (const { draftId, documentId, code } of kept) {
     // A draft that was merged or closed takes no more changes; one that builds on a refused edit of its pipeline is refused with it.
     const settled = code === 'invalid' && forks.has(documentId)
-    const follows = code === 'missing_deps' && kept.some(one => one.code === 'permission')
+    const refusals = [...kept.map(one => one.code), ...device.appliedCodes]
+    const follows = code === 'missing_deps' && refusals.includes('permission')
     if (!codes.has(code) && !settled && !follows)
       wrong.push(`${device.name} has a draft of code ${code} of ${documentId}`)
     drafts.push(A.load((await documents.draft(draftId)).bytes))

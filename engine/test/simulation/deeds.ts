@@ -325,7 +325,7 @@ async function applyDraft(device: SimDevice, rng: Rng): Promise<void> {
     const drafts = (await documents.drafts(device.workspaceId)).filter(draft => draft.kind === 'pipeline')
     if (drafts.length === 0) return
     const { draftId } = rng.pick(drafts)
-    const { bytes, baseBytes, documentId } = await documents.draft(draftId)
+    const { bytes, baseBytes, documentId, code } = await documents.draft(draftId)
     const doc = A.load(bytes)
     for (const hash of hashesOf(doc)) device.settledByPerson.add(hash)
     const { letters } = device
@@ -334,6 +334,7 @@ async function applyDraft(device: SimDevice, rng: Rng): Promise<void> {
       letters.loosen(letters.in(JSON.stringify(doc)).filter(mark => !before.includes(mark)))
     }
     A.free(doc)
+    device.appliedCodes.add(code)
     await documents.applyDraft(draftId)
     device.say('applied a draft again')
   })

@@ -70,6 +70,8 @@ export class SimDevice {
   readonly published: { pipelineId: string; versionId: string; number: number }[] = []
   /** Hashes whose draft a person applied again or threw away. */
   readonly settledByPerson = new Set<string>()
+  /** What the drafts that a person applied again had been refused for. */
+  readonly appliedCodes = new Set<string>()
   offline = false
   /** It heard that its person is no member any more, and gave the workspace's documents back. */
   left = false

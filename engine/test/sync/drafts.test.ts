@@ -166,6 +166,22 @@ describe('drafts on devices', () => {
     await a.until('in_sync', 0)
   })
 
+  it('[FORK6] a pipeline that the server no longer has is set aside with its drafts', async () => {
+    const a = await device(world.ada)
+    const pipeline = await a.createPipeline('weekly')
+    const draft = await fork(a, pipeline)
+    await a.describe(draft, 'on top')
+    await a.state.write(tx => tx.run('delete from outbox'))
+    await reopen(a)
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    expect(a.documents.list(world.workspaceId)).toEqual([])
+    const kept = await a.documents.drafts(world.workspaceId)
+    expect(kept.map(one => [one.documentId, one.code]).sort()).toEqual(
+      [pipeline, draft].sort().map(id => [id, 'diverged']),
+    )
+  })
+
   it('[FORK1] a draft of a draft is refused', async () => {
     const a = await device(world.ada)
     const draft = await fork(a, await a.createPipeline('weekly'))

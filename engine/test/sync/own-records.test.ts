@@ -127,9 +127,14 @@ describe('own changes', () => {
     // The answer never came.
     for (let n = 0; n < 5; n++) await b.describe(documentId, `b ${n}`)
     b.loseReplies = 1
+    b.onPush = when => {
+      if (when === 'answered') b.cut = true
+    }
     b.sync.pause(false)
     await b.until('offline')
     await b.close()
+    b.cut = false
+    b.onPush = () => undefined
     await b.open()
     await b.sync.start()
     await everywhere(documentId, b)
