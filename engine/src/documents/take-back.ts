@@ -147,6 +147,9 @@ export class TakeBack {
         try {
           drafts.push(await this.refuse(documentId, refusal))
         } catch (error) {
+          await this.#store.flush()
+          // Its first write failed meanwhile: it never was.
+          if (!this.#store.has(documentId)) continue
           unreadable.push({ documentId, error })
           kept.add(documentId)
           if (base !== null) kept.add(base)

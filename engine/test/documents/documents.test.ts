@@ -344,7 +344,7 @@ describe('documents', () => {
       const deeds = [first()]
       await begun.promise
       deeds.push(then())
-      await documents.read(pipeline, () => undefined)
+      await systemClock.sleep(50)
       gate.resolve()
       const ends = await Promise.allSettled(deeds)
       Reflect.deleteProperty(state, 'write')
@@ -363,6 +363,16 @@ describe('documents', () => {
     await restart()
     expect(documents.list(workspaceId)).toEqual([])
     expect(documents.waiting({ workspaceId })).toBe(0)
+
+    // Nor is there anything to keep for who leaves meanwhile.
+    let left: unknown
+    const leaves = async () => {
+      const lost = expect(forked()).rejects.toThrow()
+      left = await documents.leave(workspaceId, { code: 'permission', reason: 'removed' })
+      await lost
+    }
+    expect(await behindFailure(comes, leaves)).toEqual(['rejected', 'fulfilled'])
+    expect(left).toEqual({ drafts: [], unreadable: [] })
 
     await comes()
     await forked()
