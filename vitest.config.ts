@@ -47,6 +47,8 @@ const project = (name: string, extra: Record<string, unknown> = {}) => ({
     globalSetup: services,
     testTimeout: 240_000,
     hookTimeout: 240_000,
+    // What is waited for comes when the machine gets to it.
+    expect: { poll: { timeout: 20_000 } },
     pool: 'forks' as const,
     // A process runs one file after another, each with modules of ours loaded anew: to start it and to load Automerge, DuckDB and
     // better-auth costs 1 to 2 s of CPU, more than most files.

@@ -29,7 +29,7 @@ it('[RUN19] a pool without room for a spare has none, and goes on when there is 
   await vi.waitFor(() => {
     rmSync(tempRoot, { recursive: true, force: true })
     writeFileSync(tempRoot, 'no folder')
-  })
+  }, 20_000)
   await runner.kill()
   await settled()
   expect(() => pool.take()).toThrow()
