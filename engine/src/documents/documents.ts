@@ -13,7 +13,7 @@ import { AppError } from '@pluto-duck/crdt-model/errors'
 import { type LogItem, newId, type SnapshotItem } from '@pluto-duck/crdt-model/protocol'
 import type { Clock } from '../clock.ts'
 import { dueRewrite, type State } from '../state/index.ts'
-import { describeChanges } from './admit.ts'
+import { applyTried, describeChanges } from './admit.ts'
 import { Appends } from './appends.ts'
 import { type Also, COMPACT_ROWS, DocumentStore, HOST, newActor } from './document-store.ts'
 import { type LocalDraft, type LocalDraftEntry, listDrafts, readDraft, removeDraft } from './drafts.ts'
@@ -21,7 +21,7 @@ import type { DocumentEvent, NewDocument, Refusal } from './events.ts'
 import { baseHeads, notFork, ownChanges } from './forks.ts'
 import { rebased } from './rebased.ts'
 import { type DocumentInfo, type OwnRecord, readDocument } from './rows.ts'
-import { type Newer, OWN_SCHEMA, type Schema, schemaOf, tooNew } from './schema.ts'
+import { type Newer, OWN_SCHEMA, type Schema, schemaOf, tooNew, upgradesOf } from './schema.ts'
 import { storedBytes } from './stored-bytes.ts'
 import { type LeftBehind, TakeBack } from './take-back.ts'
 import { TakeIn } from './take-in.ts'
@@ -181,27 +181,37 @@ export class Documents {
   }
 
   /**
-   * Stores a new draft of a pipeline at `heads`. The draft shares the pipeline's history; only what is written in it is its own.
-   * Throws `request.invalid` for the draft of a draft and for an id that is taken.
+   * Stores a new draft of a pipeline at `heads`, with what `change` writes in it. The draft shares the pipeline's history; only what is
+   * written in it is its own. Throws `request.invalid` for the draft of a draft and for an id that is taken. `ends` as for `edit`.
    */
-  async fork(draft: {
-    readonly documentId: string
-    readonly base: string
-    readonly heads: readonly string[]
-    readonly title: string
-  }): Promise<void> {
+  async fork(
+    draft: {
+      readonly documentId: string
+      readonly base: string
+      readonly heads: readonly string[]
+      readonly title: string
+    },
+    change?: (doc: A.Doc<PipelineDoc>) => A.Doc<PipelineDoc>,
+    ends?: string,
+  ): Promise<void> {
     const { documentId, base, heads, title } = draft
     const { workspaceId, kind, base: baseOfBase } = this.#store.info(base)
     if (kind !== 'pipeline' || baseOfBase !== null) throw notFork()
     const written = await this.#store.serial.run(async () => {
+      const ending = await this.#ending(ends)
       if (this.#store.infos.has(documentId))
         throw new AppError('request.invalid', 'There is a document with this id already.')
       const { doc: whole } = await this.#store.load(base)
-      const doc = forkDraft(whole, heads, title, { actor: this.#store.actor(documentId) })
+      const empty = forkDraft(whole, heads, title, { actor: this.#store.actor(documentId) })
+      const upgraded = () => applyTried(empty, describeChanges(upgradesOf(empty, this.#store.schema)))
+      const doc = change ? change(upgraded() as A.Doc<PipelineDoc>) : empty
       const changes = describeChanges(A.getChangesSince(doc, [...heads]))
-      return { durable: this.#store.begin({ documentId, workspaceId, kind, base }, doc, changes) }
+      const durable = this.#store.begin({ documentId, workspaceId, kind, base }, doc, changes, ending?.also)
+      if (ending) await durable
+      return { durable, ending }
     })
     await written.durable
+    await written.ending?.done()
     this.#store.emitListed(documentId)
     this.#store.emit({ kind: 'queued', workspaceId })
   }
@@ -275,7 +285,7 @@ export class Documents {
   async edit<D = PipelineDoc>(
     documentId: string,
     change: (doc: A.Doc<D>) => A.Doc<D>,
-    { origin = HOST, ends }: { readonly origin?: string; readonly ends?: string } = {},
+    { ends }: { readonly ends?: string } = {},
   ): Promise<{ heads: string[]; changed: boolean }> {
     const written = await this.#store.serial.run(async () => {
       const ending = await this.#ending(ends)
@@ -300,7 +310,7 @@ export class Documents {
     })
     await written.durable
     this.#store.told(documentId, written.upgrade, HOST)
-    this.#store.told(documentId, written.fresh, origin)
+    this.#store.told(documentId, written.fresh, HOST)
     await written.ending?.done()
     return { heads: written.heads, changed: written.fresh.length > 0 }
   }

@@ -170,10 +170,8 @@ export class Drafts {
     const heads = await documents.read(pipelineId, doc =>
       start.length > 0 && Automerge.hasHeads(doc, start) ? start : Automerge.getHeads(doc),
     )
-    await documents.fork({ documentId: draftId, base: pipelineId, heads, title })
-    await documents.edit<PipelineDoc>(draftId, doc => makeEqualTo(doc, wanted, 'a refused edit'), {
-      ends: localDraftId,
-    })
+    const asRefused = (doc: Automerge.Doc<PipelineDoc>) => makeEqualTo(doc, wanted, 'a refused edit')
+    await documents.fork({ documentId: draftId, base: pipelineId, heads, title }, asRefused, localDraftId)
     return await this.read(draftId)
   }
 

@@ -2,6 +2,7 @@ import * as A from '@automerge/automerge'
 import { editPipeline, forkAt, type PipelineDoc, pipelineFromDoc, spliceReport } from '@pluto-duck/crdt-model'
 import { draftRoutes, newId, versionRoutes } from '@pluto-duck/crdt-model/protocol'
 import { describe, expect, it } from 'vitest'
+import { type DraftNeeds, Drafts } from '../../src/drafts/drafts.ts'
 import type { Device } from './device.ts'
 import type { Person } from './server.ts'
 import { TwoPeople } from './two-people.ts'
@@ -180,6 +181,40 @@ describe('drafts on devices', () => {
     expect(kept.map(one => [one.documentId, one.code]).sort()).toEqual(
       [pipeline, draft].sort().map(id => [id, 'diverged']),
     )
+  })
+
+  it('[FORK7] a refused edit is sent as a draft with its content, or not at all', async () => {
+    const a = await device(world.ada)
+    const pipeline = await a.createPipeline('weekly')
+    await a.sync.start()
+    await a.until('in_sync', 0)
+    a.sync.pause(true)
+    await a.describe(pipeline, 'refused')
+    const local = await a.documents.refuse(pipeline, { code: 'permission', reason: 'no' })
+    // What the server says of a draft: nothing yet.
+    const send = (draftId: string) => {
+      const needs = { documents: a.documents, server: world.ada.client } as unknown as DraftNeeds
+      return new Drafts(needs).send(local, draftId, 'for review')
+    }
+    // The disk is full, or the host dies, when the first and when the second transaction begins.
+    for (const taken of [0, 1]) {
+      const write = a.state.write.bind(a.state)
+      let left = taken
+      a.state.write = work =>
+        left-- > 0 ? write(work) : Promise.reject(new Error('No space left on device'))
+      const draft = newId()
+      const [sent] = await Promise.allSettled([send(draft)])
+      await reopen(a)
+      const there = { draft: a.documents.has(draft), local: await a.documents.drafts(world.workspaceId) }
+      if (sent.status === 'rejected')
+        expect(there).toMatchObject({ draft: false, local: [{ draftId: local }] })
+      else {
+        expect(there).toEqual({ draft: true, local: [] })
+        expect(await a.text(draft)).toBe('refused')
+        expect(await a.text(pipeline)).toBe('')
+      }
+    }
+    await expect(send(newId())).rejects.toMatchObject({ code: 'draft.not_found' })
   })
 
   it('[FORK1] a draft of a draft is refused', async () => {
