@@ -369,8 +369,11 @@ export class Documents {
     return this.#takeBack.refuse(documentId, refusal)
   }
 
-  /** The server no longer has this document, and nothing of it waits: it leaves the list and is a local draft of code `diverged`. */
-  setAside(documentId: string): Promise<string> {
+  /**
+   * The server no longer has this document, and nothing of it waits: it and its drafts leave the list and are local drafts of code
+   * `diverged`. Answers these. Throws `document.corrupt` for one that cannot be read.
+   */
+  setAside(documentId: string): Promise<string[]> {
     return this.#takeBack.setAside(documentId)
   }
 

@@ -1,11 +1,13 @@
 import * as A from '@automerge/automerge'
+import { toAppError } from '@pluto-duck/crdt-model/errors'
 import { newId } from '@pluto-duck/crdt-model/protocol'
 import { dueRewrite } from '../state/index.ts'
-import type { DocumentStore } from './document-store.ts'
+import type { DocumentStore, Rows } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
 import type { Refusal } from './events.ts'
 import { ownChanges, topUp } from './forks.ts'
 import { putErasing, readDocument, removeFromOutbox } from './rows.ts'
+import { setAside } from './set-aside.ts'
 
 /** What is here of a workspace after leaving it: local drafts, and documents that could not be made into one. */
 export interface LeftBehind {
@@ -97,38 +99,35 @@ export class TakeBack {
     })
   }
 
-  /** The server no longer has this document, and nothing of it waits: it leaves the list and is a local draft of code `diverged`. */
-  async setAside(documentId: string): Promise<string> {
-    const draftId = newId()
-    const info = this.#store.info(documentId)
-    await this.#store.serial.run(async () => {
-      const entry = await this.#store.load(documentId)
-      const draft: LocalDraft = {
-        draftId,
-        workspaceId: info.workspaceId,
-        documentId,
-        kind: info.kind,
-        title: this.#store.localDraftTitle(info),
-        code: 'diverged',
-        reason: 'The server no longer has this document.',
-        changes: A.getChangesMetaSince(entry.doc, []).length,
-        createdAt: this.#store.now(),
-        bytes: A.save(entry.doc),
-        baseBytes: null,
-      }
+  /**
+   * The server no longer has this document, and nothing of it waits: it and its drafts, which cannot be there either, leave the list and
+   * are local drafts of code `diverged`. Answers these.
+   */
+  async setAside(documentId: string): Promise<string[]> {
+    const { workspaceId } = this.#store.info(documentId)
+    const gone = await this.#store.serial.run(async () => {
       await this.#store.flush()
-      this.#store.forget(entry)
-      await this.#store.state.write(async tx => {
-        await putDraft(tx, draft)
-        for (const table of ['documents', 'snapshots', 'changes', 'records'])
-          await tx.run(`delete from ${table} where document_id = $1`, documentId)
-      })
-      this.#store.infos.delete(documentId)
-      this.#store.outbox.dropRecords(documentId)
+      const forks = [...this.#store.infos.values()].filter(info => info.base === documentId)
+      const aside: { documentId: string; draft: LocalDraft; rows: Rows }[] = []
+      try {
+        // A draft is read with its pipeline, so that goes last.
+        for (const id of [...forks.map(info => info.documentId), documentId])
+          aside.push({
+            documentId: id,
+            ...(await setAside(this.#store, id, 'The server no longer has this document.')),
+          })
+      } catch (error) {
+        for (const { rows } of aside) rows.failed(toAppError(error))
+        throw error
+      }
+      await this.#store.commit(aside.map(({ rows }) => rows))
+      return aside.map(one => ({ documentId: one.documentId, draftId: one.draft.draftId }))
     })
-    this.#store.emit({ kind: 'reset', documentId, draftId })
-    this.#store.emit({ kind: 'listed', workspaceId: info.workspaceId, documentId })
-    return draftId
+    for (const one of gone) {
+      this.#store.emit({ kind: 'reset', ...one })
+      this.#store.emit({ kind: 'listed', workspaceId, documentId: one.documentId })
+    }
+    return gone.map(one => one.draftId)
   }
 
   /**

@@ -6,7 +6,7 @@ import type { Statements } from '../state/index.ts'
 import { Checked, decodeLocal, describeChanges, readTried, type StoredChange } from './admit.ts'
 import { type DocumentStore, type Rows, sameHeads } from './document-store.ts'
 import { type LocalDraft, putDraft } from './drafts.ts'
-import { buildDraft, extraChanges, ownChanges, topUp } from './forks.ts'
+import { baseHeads, buildDraft, extraChanges, ownChanges, topUp } from './forks.ts'
 import {
   type Added,
   addDocuments,
@@ -16,8 +16,10 @@ import {
   putOwnRecords,
   putSnapshot,
   readDocument,
+  removeFromOutbox,
 } from './rows.ts'
 import { schemaOf } from './schema.ts'
+import { setAside } from './set-aside.ts'
 import { type Taken, TakeVoid } from './take-void.ts'
 import { isVoid, recordsOf, voidingOf } from './voids.ts'
 
@@ -239,18 +241,29 @@ export class TakeIn {
         }
         const same = known !== undefined && sameHeads(known.heads, item.heads)
         if (same && !this.#store.unreadable.has(item.document_id)) return
+        let tailToo = false
         if (known) {
           const readable = !same && (await this.#store.loadIfReadable(item.document_id)) !== null
-          const draft = readable ? await this.#extra(known, item) : null
-          if (draft) {
-            drafts.push(draft.draftId)
-            writes.push(tx => putDraft(tx, draft))
+          const extra = readable ? await this.#extra(known, item) : null
+          if (extra) {
+            drafts.push(extra.draft.draftId)
+            writes.push(tx => putDraft(tx, extra.draft))
+            tailToo = extra.tailToo
+            for (const documentId of extra.forks) {
+              const aside = await setAside(
+                this.#store,
+                documentId,
+                'The server no longer has what it stands on.',
+              )
+              rows.push(aside.rows)
+              reset.push({ documentId, draftId: aside.draft.draftId })
+            }
           }
           const entry = this.#store.entries.get(item.document_id)
           if (entry) this.#store.forget(entry)
           changed.push(item.document_id)
         }
-        rows.push(this.#replace(workspaceId, item))
+        rows.push(this.#replace(workspaceId, item, tailToo))
       }
       try {
         for (const item of items) await takeItem(item)
@@ -310,47 +323,63 @@ export class TakeIn {
     return await this.#voids.take({ workspaceId, documentId, kind, subject, base, records, arrived })
   }
 
-  /** What this machine has acknowledged of a document and the server does not have, as a draft. */
-  async #extra(info: DocumentInfo, item: SnapshotItem): Promise<LocalDraft | null> {
-    if (info.base !== null) {
-      const own = ownChanges(
-        await readDocument(this.#store.state, info.documentId),
-        this.#store.outbox.of(info.documentId),
-      )
-      if (extraChanges(own, item).length === 0) return null
-    }
-    const mine = await this.#store.serverSide(info.documentId)
+  /**
+   * What this machine has acknowledged of a document and the server does not have, as a draft; null for nothing. What waits goes with it
+   * where it builds on that (`tailToo`), and so do drafts (`forks`).
+   */
+  async #extra(
+    info: DocumentInfo,
+    item: SnapshotItem,
+  ): Promise<{ draft: LocalDraft; tailToo: boolean; forks: string[] } | null> {
+    const { documentId } = info
+    const waiting = this.#store.outbox.of(documentId)
+    const stored = await readDocument(this.#store.state, documentId)
+    if (info.base !== null && extraChanges(ownChanges(stored, waiting), item).length === 0) return null
+    const mine = await this.#store.serverSide(documentId)
     if (mine === null) return null
-    const theirs =
-      info.base === null
-        ? A.load<unknown>(item.bytes)
-        : buildDraft((await this.#store.load(info.base)).doc, splitChanges(item.bytes))
+    const base = info.base === null ? null : (await this.#store.load(info.base)).doc
+    let theirs = base ? buildDraft(base, splitChanges(item.bytes)) : A.load<unknown>(item.bytes)
     const local = A.load<unknown>(mine)
-    const missing = A.getHeads(local).some(head => !A.hasHeads(theirs, [head]))
-    const changes = missing ? A.getChanges(theirs, local).length : 0
-    const theirBytes = missing ? A.save(theirs) : item.bytes
-    A.free(theirs)
-    A.free(local)
-    if (!missing) return null
-    return {
-      draftId: newId(),
-      workspaceId: info.workspaceId,
-      documentId: info.documentId,
-      kind: info.kind,
-      title: this.#store.localDraftTitle(info),
-      code: 'diverged',
-      reason: 'The server no longer has these changes.',
-      changes,
-      createdAt: this.#store.now(),
-      bytes: mine,
-      baseBytes: theirBytes,
+    try {
+      if (A.getHeads(local).every(head => A.hasHeads(theirs, [head]))) return null
+      const tail = stored.changes.filter(change => waiting.has(change.hash)).map(change => change.bytes)
+      const ground = baseHeads(tail)
+      const tailToo = ground.some(hash => !A.hasHeads(theirs, [hash]) && !(base && A.hasHeads(base, [hash])))
+      const bytes = tailToo ? A.save((await this.#store.load(documentId)).doc) : mine
+      const draft: LocalDraft = {
+        draftId: newId(),
+        workspaceId: info.workspaceId,
+        documentId,
+        kind: info.kind,
+        title: this.#store.localDraftTitle(info),
+        code: 'diverged',
+        reason: 'The server no longer has these changes.',
+        changes: A.getChanges(theirs, local).length + (tailToo ? tail.length : 0),
+        createdAt: this.#store.now(),
+        bytes,
+        baseBytes: A.save(theirs),
+      }
+      if (base === null && !tailToo) theirs = A.applyChanges(theirs, tail)[0]
+      const forks: string[] = []
+      for (const one of [...this.#store.infos.values()].filter(other => other.base === documentId)) {
+        const own = ownChanges(await readDocument(this.#store.state, one.documentId))
+        if (!A.hasHeads(theirs, baseHeads(own))) forks.push(one.documentId)
+      }
+      return { draft, tailToo, forks }
+    } finally {
+      A.free(theirs)
+      A.free(local)
     }
   }
 
-  #replace(workspaceId: string, item: SnapshotItem): Rows {
-    const { infos } = this.#store
+  /** @param tailToo what waits goes too: it is in a local draft. */
+  #replace(workspaceId: string, item: SnapshotItem, tailToo: boolean): Rows {
+    const { infos, outbox } = this.#store
     const { document_id: documentId, heads, bytes } = item
-    const keep = [...this.#store.outbox.of(documentId).values()]
+    const waiting = outbox.of(documentId)
+    const gone = tailToo ? [...waiting] : []
+    for (const [hash] of gone) waiting.delete(hash)
+    const keep = [...waiting.values()]
     const info = infoOf(workspaceId, item, this.#store.now())
     const before = infos.get(documentId)
     infos.set(documentId, info)
@@ -359,9 +388,17 @@ export class TakeIn {
       work: async tx => {
         await putInfo(tx, info)
         await putSnapshot(tx, { documentId, ord, heads, bytes }, keep)
+        await removeFromOutbox(
+          tx,
+          gone.map(([, at]) => at),
+        )
       },
       done: () => undefined,
-      failed: () => void (before ? infos.set(documentId, before) : infos.delete(documentId)),
+      failed: () => {
+        for (const [hash, at] of gone) outbox.of(documentId).set(hash, at)
+        if (before) infos.set(documentId, before)
+        else infos.delete(documentId)
+      },
     }
   }
 }

@@ -1,3 +1,4 @@
+import { toAppError } from '@pluto-duck/crdt-model/errors'
 import type { LogItem } from '@pluto-duck/crdt-model/protocol'
 import { Erased } from './erased.ts'
 import { readLog, readSnapshot } from './exchange.ts'
@@ -99,12 +100,18 @@ export class Incoming {
       drafts.push(...(await documents.adopt(workspaceId, items, null, await erased.upToNow())).drafts)
     })
     await documents.cleanDrafts(workspaceId, await erased.upToNow())
-    const listed = documents.list(workspaceId)
-    // A draft is read with its pipeline, so it goes first.
-    for (const { documentId } of [...listed.filter(one => one.base !== null), ...listed]) {
+    for (const { documentId } of documents.list(workspaceId)) {
+      // With its pipeline a draft goes too.
       if (there.has(documentId) || !documents.has(documentId) || documents.waiting({ documentId }) > 0)
         continue
-      drafts.push(await documents.setAside(documentId))
+      try {
+        drafts.push(...(await documents.setAside(documentId)))
+      } catch (error) {
+        if (toAppError(error).code !== 'document.corrupt') throw error
+        this.#o.log('error', 'a document that the server does not have cannot be read', {
+          document_id: documentId,
+        })
+      }
     }
     this.#standing.diverged = documents
       .list(workspaceId)

@@ -167,20 +167,24 @@ describe('drafts on devices', () => {
     await a.until('in_sync', 0)
   })
 
-  it('[FORK6] a pipeline that the server no longer has is set aside with its drafts', async () => {
+  it('[SYNC15] a pipeline that the server no longer has is set aside with its drafts', async () => {
     const a = await device(world.ada)
     const pipeline = await a.createPipeline('weekly')
     const draft = await fork(a, pipeline)
     await a.describe(draft, 'on top')
     await a.state.write(tx => tx.run('delete from outbox'))
     await reopen(a)
+    await a.describe(await fork(a, pipeline), 'never sent')
     await a.sync.start()
     await a.until('in_sync', 0)
     expect(a.documents.list(world.workspaceId)).toEqual([])
     const kept = await a.documents.drafts(world.workspaceId)
-    expect(kept.map(one => [one.documentId, one.code]).sort()).toEqual(
-      [pipeline, draft].sort().map(id => [id, 'diverged']),
-    )
+    // What was never sent is refused before the difference is found.
+    expect(kept.map(one => [one.documentId, one.code]).sort()).toEqual([
+      [pipeline, 'diverged'],
+      [pipeline, 'diverged'],
+      [pipeline, 'missing_deps'],
+    ])
   })
 
   it('[FORK7] a refused edit is sent as a draft with its content, or not at all', async () => {
